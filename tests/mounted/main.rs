@@ -10,9 +10,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod filesystems;
-mod lifecycle;
-mod representative;
 mod semantics_files;
 mod semantics_identity;
 mod semantics_listing;
