@@ -153,7 +153,12 @@ pub(crate) fn set_mtime(path: &Path, seconds: i64) -> io::Result<()> {
         last_access: time(0, rustix::fs::UTIME_OMIT),
         last_modification: time(seconds, 0),
     };
-    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(rustix::fs::utimensat(
+        CWD,
+        path,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 /// Polls until `done` or until `limit` has passed; tells which.

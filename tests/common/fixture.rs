@@ -127,7 +127,9 @@ impl Fixture {
     /// Runs a shell script as another user, with `umask 022`.
     pub(crate) fn shell_as(&self, uid: u32, gid: u32, script: &str) -> Output {
         let mut command = Command::new("setpriv");
-        command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
+        command
+            .arg(format!("--reuid={uid}"))
+            .arg(format!("--regid={gid}"));
         command.arg("--clear-groups").args(["sh", "-euc", script]);
         command.current_dir(&self.root).output().must()
     }
@@ -139,8 +141,14 @@ impl Fixture {
             let changed = manifest::differences(&before.lower, &lower);
             assert!(changed.is_empty(), "the lower changed: {changed:#?}");
             let markers = manifest::markers(&self.upper().path(""));
-            let new: Vec<_> = markers.iter().filter(|mark| !before.markers.contains(mark)).collect();
-            assert!(self.on_kernel() || new.is_empty(), "new markers in the upper: {new:#?}");
+            let new: Vec<_> = markers
+                .iter()
+                .filter(|mark| !before.markers.contains(mark))
+                .collect();
+            assert!(
+                self.on_kernel() || new.is_empty(),
+                "new markers in the upper: {new:#?}"
+            );
         }
         for log in self.traces.borrow().iter() {
             let allowed = [self.upper().path(""), self.root.join("driver")];

@@ -35,7 +35,12 @@ fn walk(root: &Path, name: &Path, tell: &mut impl FnMut(&Path, String)) {
 
 /// The change time is part of it: nothing can be changed and set back without it moving.
 fn describe(path: &Path, found: &fs::Metadata) -> String {
-    let times = (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec());
+    let times = (
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime(),
+        found.ctime_nsec(),
+    );
     let owner = (found.uid(), found.gid());
     let numbers = (found.ino(), found.nlink(), found.rdev(), found.size());
     let mut line = format!(

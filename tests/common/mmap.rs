@@ -18,7 +18,8 @@ impl SharedPage {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let nowhere = std::ptr::null_mut();
         // SAFETY: the kernel chooses the address, so no existing memory is replaced.
-        let page = unsafe { libc::mmap(nowhere, PAGE, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let page =
+            unsafe { libc::mmap(nowhere, PAGE, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

@@ -114,12 +114,17 @@ fn report_skip(why: &str) {
 
 /// Starts this test binary again with `test` alone, in `mode`.
 fn enter(mode: Mode, scratch: &Path, test: &str) -> Output {
-    let own: OsString = std::env::current_exe().expect("a running test has a file").into();
+    let own: OsString = std::env::current_exe()
+        .expect("a running test has a file")
+        .into();
     let words: [&OsStr; 9] = [
         OsStr::new("--signal=KILL"),
         OsStr::new(LIMIT_SECONDS),
         OsStr::new("sh"),
-        OsStr::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/enter.sh")),
+        OsStr::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/common/enter.sh"
+        )),
         OsStr::new(mode.word()),
         scratch.as_os_str(),
         &own,
@@ -157,7 +162,12 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Directories without permissions are part of some tests; a plain user must open them.
-        drop(Command::new("chmod").args(["-R", "u+rwX"]).arg(&self.0).output());
+        drop(
+            Command::new("chmod")
+                .args(["-R", "u+rwX"])
+                .arg(&self.0)
+                .output(),
+        );
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             eprintln!("cannot remove {}: {error}", self.0.display());
         }

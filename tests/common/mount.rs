@@ -33,14 +33,23 @@ impl MountGuard {
         let mut command = match wrapped {
             Some(file) => {
                 let mut strace = Command::new("strace");
-                strace.args(super::trace::FLAGS).arg("-o").arg(file).arg(program());
+                strace
+                    .args(super::trace::FLAGS)
+                    .arg("-o")
+                    .arg(file)
+                    .arg(program());
                 strace
             }
             None => Command::new(program()),
         };
-        command.args(["mount", "--foreground", "-v", "-o", layers]).arg(merged);
+        command
+            .args(["mount", "--foreground", "-v", "-o", layers])
+            .arg(merged);
         let output = File::create(&log).must();
-        command.stdin(Stdio::null()).stdout(output.try_clone().must()).stderr(output);
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().must())
+            .stderr(output);
         let mut guard = MountGuard {
             mode,
             merged: merged.to_owned(),
@@ -66,7 +75,9 @@ impl MountGuard {
             false => "index=off,userxattr",
         };
         let options = format!("{layers},xino=on,{off}");
-        run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(merged));
+        run(Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(merged));
         MountGuard {
             mode,
             merged: merged.to_owned(),
@@ -87,10 +98,16 @@ impl MountGuard {
     fn wait_until_mounted(&mut self) {
         let mut ended = None;
         let mounted = within(PATIENCE, || {
-            ended = self.driver.as_mut().and_then(|driver| driver.try_wait().must());
+            ended = self
+                .driver
+                .as_mut()
+                .and_then(|driver| driver.try_wait().must());
             ended.is_some() || is_mounted(&self.merged)
         });
-        assert!(ended.is_none(), "the driver ended instead of mounting: {ended:?}");
+        assert!(
+            ended.is_none(),
+            "the driver ended instead of mounting: {ended:?}"
+        );
         assert!(mounted, "the driver did not mount");
         // Answered when kernel and driver have agreed.
         rustix::fs::statvfs(&self.merged).must();
@@ -100,7 +117,11 @@ impl MountGuard {
         let pid = self.driver.as_ref().map_or(0, Child::id).to_string();
         let notes = self.merged.with_file_name("strace.log");
         let mut strace = Command::new("strace");
-        strace.args(super::trace::FLAGS).arg("-o").arg(file).args(["-p", &pid]);
+        strace
+            .args(super::trace::FLAGS)
+            .arg("-o")
+            .arg(file)
+            .args(["-p", &pid]);
         self.tracer = Some(strace.stderr(File::create(&notes).must()).spawn().must());
         let attached = within(PATIENCE, || {
             std::fs::read_to_string(&notes).must().contains("attached")
@@ -116,7 +137,10 @@ impl MountGuard {
                 return true;
             }
             let output = match self.mode {
-                Mode::user => Command::new("fusermount3").arg("-u").arg(&self.merged).output(),
+                Mode::user => Command::new("fusermount3")
+                    .arg("-u")
+                    .arg(&self.merged)
+                    .output(),
                 Mode::root | Mode::userns => Command::new("umount").arg(&self.merged).output(),
             };
             last = String::from_utf8_lossy(&output.must().stderr).into_owned();
@@ -126,12 +150,18 @@ impl MountGuard {
             return Ok(());
         }
         let lazily = match self.mode {
-            Mode::user => Command::new("fusermount3").args(["-uz"]).arg(&self.merged).output(),
+            Mode::user => Command::new("fusermount3")
+                .args(["-uz"])
+                .arg(&self.merged)
+                .output(),
             Mode::root | Mode::userns => {
                 Command::new("umount").arg("-l").arg(&self.merged).output()
             }
         };
-        Err(format!("could not unmount: {last}; lazily: {:?}", lazily.map(|done| done.status)))
+        Err(format!(
+            "could not unmount: {last}; lazily: {:?}",
+            lazily.map(|done| done.status)
+        ))
     }
 
     /// Ends the driver; tells what was wrong about its end.
@@ -189,12 +219,18 @@ impl Drop for MountGuard {
 pub(crate) fn run(command: &mut Command) {
     let output = command.output().must();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {} {error}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {} {error}",
+        output.status
+    );
 }
 
 /// Tells whether something is mounted at `path`, without asking what is mounted.
 pub(crate) fn is_mounted(path: &Path) -> bool {
     let table = std::fs::read_to_string("/proc/self/mountinfo").must();
     let path = path.to_str().expect("scratch paths are ASCII");
-    table.lines().any(|line| line.split(' ').nth(4) == Some(path))
+    table
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(path))
 }

@@ -67,7 +67,10 @@ pub(crate) fn violations(text: &str, allowed: &[PathBuf]) -> Vec<String> {
 fn harmless(target: &Path) -> bool {
     let text = target.to_string_lossy();
     let no_path = !text.starts_with('/') && text.contains(':');
-    no_path || ["/dev", "/proc", "/sys"].iter().any(|top| target.starts_with(top))
+    no_path
+        || ["/dev", "/proc", "/sys"]
+            .iter()
+            .any(|top| target.starts_with(top))
 }
 
 /// Joins interrupted lines and remembers where descriptors lead.
@@ -100,10 +103,13 @@ impl Reader {
             return;
         };
         if let Some((number, path)) = descriptor(result) {
-            self.descriptors.insert(number.to_owned(), PathBuf::from(path));
+            self.descriptors
+                .insert(number.to_owned(), PathBuf::from(path));
         }
         if call.starts_with("chdir(") && result.starts_with('0') {
-            self.working = arguments(call).first().map_or(PathBuf::new(), |path| self.name(path));
+            self.working = arguments(call)
+                .first()
+                .map_or(PathBuf::new(), |path| self.name(path));
         }
     }
 
@@ -189,7 +195,10 @@ fn writes(flags: &str) -> bool {
 fn descriptor(word: &str) -> Option<(&str, &str)> {
     let (number, rest) = word.split_once('<')?;
     let rest = rest.trim_end();
-    let path = rest.strip_suffix("(deleted)").unwrap_or(rest).strip_suffix('>')?;
+    let path = rest
+        .strip_suffix("(deleted)")
+        .unwrap_or(rest)
+        .strip_suffix('>')?;
     Some((number, path))
 }
 
@@ -212,7 +221,9 @@ fn lexical(path: &Path) -> PathBuf {
 /// Splits the arguments of a call at its top-level commas.
 fn arguments(call: &str) -> Vec<String> {
     let inner = call.split_once('(').map_or("", |(_, rest)| rest);
-    let inner = inner.rsplit_once(" = ").map_or(inner, |(arguments, _)| arguments);
+    let inner = inner
+        .rsplit_once(" = ")
+        .map_or(inner, |(arguments, _)| arguments);
     let inner = inner.trim_end().strip_suffix(')').unwrap_or(inner);
     let (mut words, mut word) = (Vec::new(), String::new());
     let (mut depth, mut quoted, mut escaped) = (0_i32, false, false);

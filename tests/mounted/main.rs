@@ -10,6 +10,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod filesystems;
+mod lifecycle;
+mod representative;
 mod semantics_files;
 mod semantics_identity;
 mod semantics_listing;

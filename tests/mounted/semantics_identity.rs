@@ -37,12 +37,14 @@ for_each_mode!(
         let device = stat(&m.path("")).dev();
         for name in tree(&m.path("")) {
             let merged = stat(&m.path(&name));
-            let own = fs::symlink_metadata(fx.upper().path(&name));
-            let backing = own.unwrap_or_else(|_| stat(&fx.lower().path(&name)));
+            let number = |path| fs::symlink_metadata(path).map(|found| found.ino());
+            let numbers = [fx.upper().path(&name), fx.lower().path(&name)].map(number);
+            // A merged directory has two; which one it tells is open.
+            let backing: Vec<_> = numbers.into_iter().flatten().take(1 + usize::from(merged.is_dir())).collect();
             assert_eq!(merged.dev(), device, "st_dev of {name:?}");
             // The root of a mount has a number of its own in every filesystem.
             if name != Path::new("") {
-                assert_eq!(merged.ino(), backing.ino(), "st_ino of {name:?}");
+                assert!(backing.contains(&merged.ino()), "st_ino of {name:?}: {backing:?}");
             }
         }
         listed_numbers_are_true(&m.path(""));
@@ -132,6 +134,9 @@ for_each_mode!(
     /// it over another file. All of it is of the upper, and the counts are true.
     optimise,
     |fx| {
+        if fx.on_kernel() {
+            fx.skip("a documented difference");
+        }
         fx.lower().file(".links/hash", "content").file("old/f", "content");
         fx.upper().file("one/f", "content").file("two/f", "content");
         let m = fx.mount();

@@ -34,7 +34,10 @@ struct Stream {
 impl Stream {
     fn open(path: &Path) -> Self {
         let directory = File::open(path).must();
-        Stream { directory, buffer: vec![MaybeUninit::uninit(); 4096] }
+        Stream {
+            directory,
+            buffer: vec![MaybeUninit::uninit(); 4096],
+        }
     }
 
     /// Reads one buffer: names, each with the position after it. Empty at the end.
@@ -44,7 +47,11 @@ impl Stream {
         loop {
             let Some(entry) = raw.next() else { break };
             let entry = entry.must();
-            let name = entry.file_name().to_str().expect("test names are UTF-8").to_owned();
+            let name = entry
+                .file_name()
+                .to_str()
+                .expect("test names are UTF-8")
+                .to_owned();
             entries.push((name, entry.next_entry_cookie()));
             if raw.is_buffer_empty() {
                 break;

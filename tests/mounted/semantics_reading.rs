@@ -19,8 +19,14 @@ fn put(layer: &LayerBuilder, kind: &str, name: &Path, side: &str) {
     match kind {
         "none" => layer,
         "file" => layer.file(name, side),
-        "dir" => layer.dir(name).file(name.join(side), side).file(name.join("both"), side),
-        "opaque" => layer.opaque(name).file(name.join(side), side).file(name.join("both"), side),
+        "dir" => layer
+            .dir(name)
+            .file(name.join(side), side)
+            .file(name.join("both"), side),
+        "opaque" => layer
+            .opaque(name)
+            .file(name.join(side), side)
+            .file(name.join("both"), side),
         "whiteout" => layer.whiteout(name),
         "symlink" => layer.symlink(name, side),
         other => panic!("no kind {other}"),
@@ -28,7 +34,10 @@ fn put(layer: &LayerBuilder, kind: &str, name: &Path, side: &str) {
 }
 
 /// What the table says about one cell: the kind, and for directories the names inside.
-fn expected(upper: &str, lower: &str) -> (Option<&'static str>, &'static [&'static str], &'static str) {
+fn expected(
+    upper: &str,
+    lower: &str,
+) -> (Option<&'static str>, &'static [&'static str], &'static str) {
     match (upper, lower) {
         ("none", "none") => (None, &[], ""),
         ("none", "dir") => (Some("dir"), &["both", "lower"], "lower"),
@@ -47,7 +56,11 @@ fn check_cell(directory: &Path, name: &str, upper: &str, lower: &str) {
     let (kind, names, side) = expected(upper, lower);
     assert_eq!(kind_of(&path), kind, "{name}");
     let listed = listing(directory);
-    assert_eq!(listed.get(OsStr::new(name)).copied(), kind, "{name} in the listing");
+    assert_eq!(
+        listed.get(OsStr::new(name)).copied(),
+        kind,
+        "{name} in the listing"
+    );
     match kind {
         Some("file") => reads(&path, side),
         Some("symlink") => assert_eq!(fs::read_link(&path).must(), Path::new(side), "{name}"),
@@ -193,7 +206,9 @@ for_each_mode!(
 );
 
 fn list(path: &Path) -> std::io::Result<Vec<OsString>> {
-    fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect()
+    fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect()
 }
 
 for_each_mode!(

@@ -16,10 +16,23 @@ fn rename_with(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
 }
 
 fn layers(fx: &Fixture) {
-    fx.lower().file("f-low", "lower").file("f-both", "lower").file("g-both", "lower g");
-    fx.lower().file("low/f", "lower").file("both/low", "lower").symlink("s-low", "x").dir("e-low");
-    fx.upper().file("f-up", "upper").file("g-up", "upper g").file("f-both", "upper");
-    fx.upper().file("g-both", "upper g").file("up/f", "upper").file("both/up", "upper");
+    fx.lower()
+        .file("f-low", "lower")
+        .file("f-both", "lower")
+        .file("g-both", "lower g");
+    fx.lower()
+        .file("low/f", "lower")
+        .file("both/low", "lower")
+        .symlink("s-low", "x")
+        .dir("e-low");
+    fx.upper()
+        .file("f-up", "upper")
+        .file("g-up", "upper g")
+        .file("f-both", "upper");
+    fx.upper()
+        .file("g-both", "upper g")
+        .file("up/f", "upper")
+        .file("both/up", "upper");
     fx.upper().symlink("s-up", "x").dir("e-up");
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writing: append-only and whiteout-free. What is made, and what is changed in place.
 
-use crate::common::check::{Must, absent, fails, kind_of, lists, mode_of, overwrite, reads, stat};
 use crate::common::check::set_mtime;
+use crate::common::check::{Must, absent, fails, kind_of, lists, mode_of, overwrite, reads, stat};
 use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use rustix::fs::{CWD, FileType, Mode};
@@ -13,13 +13,33 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lcho
 use std::path::Path;
 
 /// Every way to make a name; `link` links the upper file `source`.
-const MAKERS: [&str; 7] = ["create", "create-new", "mkdir", "symlink", "fifo", "socket", "link"];
+const MAKERS: [&str; 7] = [
+    "create",
+    "create-new",
+    "mkdir",
+    "symlink",
+    "fifo",
+    "socket",
+    "link",
+];
 
 fn make(how: &str, path: &Path, source: &Path) -> io::Result<()> {
-    let node = |kind| Ok(rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o600), 0)?);
+    let node = |kind| {
+        Ok(rustix::fs::mknodat(
+            CWD,
+            path,
+            kind,
+            Mode::from_raw_mode(0o600),
+            0,
+        )?)
+    };
     match how {
         "create" => File::create(path).map(drop),
-        "create-new" => OpenOptions::new().write(true).create_new(true).open(path).map(drop),
+        "create-new" => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map(drop),
         "mkdir" => fs::create_dir(path),
         "symlink" => symlink("target", path),
         "fifo" => node(FileType::Fifo),
@@ -40,10 +60,22 @@ fn made(how: &str) -> &'static str {
 
 /// Three directories, three files: of the upper alone, of the lower alone, and in both.
 fn layers(fx: &Fixture) {
-    fx.lower().file("low/f", "lower").file("both/low-f", "lower").file("both/f", "lower");
-    fx.lower().file("f-low", "lower").file("f-both", "lower").symlink("s-low", "lower");
-    fx.upper().file("up/f", "upper").file("both/up-f", "upper").file("both/f", "upper");
-    fx.upper().file("f-up", "upper").file("f-both", "upper").symlink("s-up", "upper");
+    fx.lower()
+        .file("low/f", "lower")
+        .file("both/low-f", "lower")
+        .file("both/f", "lower");
+    fx.lower()
+        .file("f-low", "lower")
+        .file("f-both", "lower")
+        .symlink("s-low", "lower");
+    fx.upper()
+        .file("up/f", "upper")
+        .file("both/up-f", "upper")
+        .file("both/f", "upper");
+    fx.upper()
+        .file("f-up", "upper")
+        .file("f-both", "upper")
+        .symlink("s-up", "upper");
 }
 
 for_each_mode!(
@@ -148,8 +180,16 @@ for_each_mode!(
 
 /// Every way to change the file or directory at a path, with what it needs of the kind.
 const CHANGES: [&str; 10] = [
-    "write", "append", "truncate", "truncate-longer", "open-trunc", "chmod", "chown", "utimens",
-    "chown-link", "utimens-now",
+    "write",
+    "append",
+    "truncate",
+    "truncate-longer",
+    "open-trunc",
+    "chmod",
+    "chown",
+    "utimens",
+    "chown-link",
+    "utimens-now",
 ];
 
 fn change(how: &str, path: &Path) -> io::Result<()> {
