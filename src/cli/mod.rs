@@ -32,7 +32,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let result = match parsed.command {
         Command::Mount(wanted) => mount::mount(&wanted, &args),
         Command::Umount(wanted) => mount::umount(&wanted),
-        Command::Run(wanted) => run::run(&wanted, verbose),
+        Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Status(wanted) => status::status(&wanted),
         Command::Probe { merged } => status::probe(&merged),
     };

@@ -56,3 +56,13 @@ pub(super) fn for_mount(target: &Target<'_>) -> Result<Request> {
         threads: 4,
     })
 }
+
+pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, PathBuf)> {
+    let mut r = for_mount(&Target {
+        words: [Some(OsStr::new("/nix/store")), None],
+        options: target.options,
+    })?;
+    r.layout.merged = r.layout.store_dir.clone();
+    let w = r.layout.upper.with_extension("work");
+    Ok((r, w))
+}

@@ -8,6 +8,7 @@
     reason = "fork, signal dispositions and close_range have no safe form"
 )]
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
@@ -34,8 +35,11 @@ pub fn fork_detached(body: impl FnOnce() -> u8) -> io::Result<()> {
     // no lock can be held by a thread that the child lacks.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            waitpid(child, None)?;
-            Ok(())
+            match waitpid(child, None) {
+                // Somebody has this process ignore SIGCHLD: the kernel cleans up by itself.
+                Err(Errno::ECHILD) | Ok(_) => Ok(()),
+                Err(why) => Err(why.into()),
+            }
         }
         ForkResult::Child => {
             // SAFETY: a forked process starts with one thread.
