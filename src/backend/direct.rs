@@ -6,13 +6,14 @@
 
 use super::MountSpec;
 use crate::error::{Error, Result};
+use crate::layout::{Atime, MountOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount as mount_call};
 use rustix::process::{getegid, geteuid};
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 
 /// The device through which the kernel and a FUSE driver talk.
 pub const DEVICE: &str = "/dev/fuse";
@@ -37,18 +38,34 @@ pub fn open_device() -> Result<OwnedFd> {
 
 /// Mounts `device` as `spec` says. `EPERM` means that this process may not mount at all.
 pub fn mount(device: &OwnedFd, spec: &MountSpec) -> std::result::Result<(), Errno> {
-    let mut kind = OsString::from("fuse.");
-    kind.push(spec.subtype());
-    let kind = CString::new(kind.into_vec()).map_err(|_| Errno::INVAL)?;
+    let kind = CString::new(spec.fs_type.as_bytes()).map_err(|_| Errno::INVAL)?;
     let data = CString::new(data(device, spec)).map_err(|_| Errno::INVAL)?;
-    let mut flags = MountFlags::empty();
-    if spec.read_only {
-        flags |= MountFlags::RDONLY;
-    }
-    if spec.nosuid_nodev {
-        flags |= MountFlags::NOSUID | MountFlags::NODEV;
-    }
+    let flags = flags(&spec.options);
     mount_call(c"overlay", &spec.merged, kind, flags, data.as_c_str())
+}
+
+/// Returns the flags of mount(2) that mean `options`.
+pub(super) fn flags(options: &MountOptions) -> MountFlags {
+    let (noatime, strictatime) = match options.atime {
+        Atime::Relatime => (false, false),
+        Atime::Noatime => (true, false),
+        Atime::Strictatime => (false, true),
+    };
+    [
+        (options.read_only, MountFlags::RDONLY),
+        (!options.suid, MountFlags::NOSUID),
+        (!options.dev, MountFlags::NODEV),
+        (!options.exec, MountFlags::NOEXEC),
+        (options.sync, MountFlags::SYNCHRONOUS),
+        (options.dirsync, MountFlags::DIRSYNC),
+        (options.nodiratime, MountFlags::NODIRATIME),
+        (noatime, MountFlags::NOATIME),
+        (strictatime, MountFlags::STRICTATIME),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, flag)| flag)
+    .collect()
 }
 
 fn data(device: &OwnedFd, spec: &MountSpec) -> String {
@@ -58,7 +75,7 @@ fn data(device: &OwnedFd, spec: &MountSpec) -> String {
         geteuid().as_raw(),
         getegid().as_raw(),
     );
-    if spec.allow_other != Some(false) {
+    if spec.options.allow_other != Some(false) {
         data.push_str(",allow_other");
     }
     data

@@ -6,6 +6,7 @@
 
 use super::MountSpec;
 use crate::error::{Error, Result};
+use crate::layout::{Atime, fusermount_value};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
@@ -14,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -88,7 +89,7 @@ fn call(mut run: impl FnMut(&mut Command) -> io::Result<Output>) -> Result<Outpu
 
 /// Decides `allow_other`: asked for, it must be permitted; not asked for, it is taken if it is.
 fn may_allow_other(spec: &MountSpec) -> Result<bool> {
-    let wanted = spec.allow_other;
+    let wanted = spec.options.allow_other;
     if wanted == Some(false) || rustix::process::getuid().is_root() {
         return Ok(wanted != Some(false));
     }
@@ -110,21 +111,26 @@ fn permits_allow_other(text: &[u8]) -> bool {
 
 /// Writes the option string; fusermount splits it at commas and drops one level of backslashes.
 fn options(spec: &MountSpec, allow_other: bool) -> OsString {
-    let mut text = b"fsname=overlay,subtype=".to_vec();
-    for &byte in spec.subtype().as_bytes() {
-        if matches!(byte, b',' | b'\\') {
-            text.push(b'\\');
-        }
-        text.push(byte);
+    // Fusermount adds the `fuse.` itself.
+    let kind = spec.fs_type.as_bytes();
+    let subtype = OsStr::from_bytes(kind.strip_prefix(b"fuse.").unwrap_or(kind));
+    let mut text = OsString::from("fsname=overlay,subtype=");
+    text.push(fusermount_value(subtype));
+    text.push(",default_permissions");
+    let options = &spec.options;
+    let words = [
+        (allow_other, ",allow_other"),
+        (options.read_only, ",ro"),
+        (!options.exec, ",noexec"),
+        (options.sync, ",sync"),
+        (options.dirsync, ",dirsync"),
+        (options.nodiratime, ",nodiratime"),
+        (options.atime == Atime::Noatime, ",noatime"),
+    ];
+    for (_, word) in words.into_iter().filter(|(set, _)| *set) {
+        text.push(word);
     }
-    text.extend_from_slice(b",default_permissions");
-    if allow_other {
-        text.extend_from_slice(b",allow_other");
-    }
-    if spec.read_only {
-        text.extend_from_slice(b",ro");
-    }
-    OsString::from_vec(text)
+    text
 }
 
 /// Receives the one descriptor that fusermount sends.
@@ -207,23 +213,21 @@ fn hint(why: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec(lower: &str) -> MountSpec {
-        MountSpec {
-            lower: lower.into(),
-            upper: "/u".into(),
-            merged: "/m".into(),
-            allow_other: None,
-            read_only: true,
-            nosuid_nodev: false,
-        }
-    }
+    use crate::layout::{MountOptions, fuse_type};
 
     #[test]
     fn options_escape_what_fusermount_unescapes() {
+        let spec = MountSpec {
+            fs_type: fuse_type(Path::new(r"/a\b"), Path::new("/u")).expect("short paths"),
+            merged: "/m".into(),
+            options: MountOptions {
+                read_only: true,
+                ..MountOptions::default()
+            },
+        };
         assert_eq!(
-            options(&spec(r"/a\b,c"), true),
-            r"fsname=overlay,subtype=overstore\,lowerdir=/a\\b\,c\,upperdir=/u,default_permissions,allow_other,ro"
+            options(&spec, true),
+            r"fsname=overlay,subtype=overstore\,lowerdir=/a\\\\b\,upperdir=/u,default_permissions,allow_other,ro"
         );
     }
 

@@ -28,8 +28,8 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
     merged::Options {
         lower: request.layout.lower.clone(),
         upper: request.layout.upper.clone(),
-        xattr: request.xattr,
-        lower_ttl: request.lower_ttl,
+        xattr: request.options.xattr,
+        lower_ttl: request.options.lower_ttl,
     }
 }
 
@@ -38,6 +38,7 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
 /// `background` is told once the mount works; without it the process stays in the foreground.
 pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
     let merged = preflight::check(request)?;
+    let spec = MountSpec::new(request, merged.clone())?;
     // The layers are opened before the mount may cover one of them.
     let filesystem = MergedFs::open(&merged_options(request))?;
     prepare_process();
@@ -45,7 +46,7 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|why| Error::environment("receive signals", why))?;
     let stop = signals.handle();
-    let (device, way) = attach(&MountSpec::new(request, merged.clone()))?;
+    let (device, way) = attach(&spec)?;
     let mount = OwnMount::just_made(merged, way);
     watch(signals, mount.clone())?;
     let options = SessionOptions {

@@ -17,30 +17,18 @@ pub mod status;
 pub mod umount;
 
 use crate::error::Result;
-use crate::layout::Layout;
-use std::ffi::{OsStr, OsString};
+use crate::layout::{Layout, MountOptions};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// One merged view to be made: the directories, and how it behaves.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The directories.
     pub layout: Layout,
-    /// Whether real extended attributes are passed through.
-    pub xattr: bool,
-    /// How long top-level names that cannot be watched may be trusted.
-    pub lower_ttl: Duration,
-    /// Whether other users may enter; unset: wherever the system permits it.
-    pub allow_other: Option<bool>,
-    /// Whether the mount refuses every change.
-    pub read_only: bool,
-    /// Whether set-user-id bits and device files below the mount have no effect.
-    pub nosuid_nodev: bool,
-    /// Whether a path that Nix's mount check cannot match is an error.
-    pub nix_check: bool,
+    /// How the mount behaves.
+    pub options: MountOptions,
     /// Threads that serve requests, at least 1.
     pub threads: usize,
 }
@@ -48,40 +36,22 @@ pub struct Request {
 /// One FUSE mount as the kernel is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSpec {
-    /// The lower store directory, absolute.
-    pub lower: PathBuf,
-    /// The upper directory, absolute.
-    pub upper: PathBuf,
+    /// The type, which tells Nix the layers.
+    pub fs_type: OsString,
     /// The mountpoint, absolute and without symlinks.
     pub merged: PathBuf,
-    /// See [`Request::allow_other`].
-    pub allow_other: Option<bool>,
-    /// Whether the mount is read-only.
-    pub read_only: bool,
-    /// Whether the mount is `nosuid,nodev`.
-    pub nosuid_nodev: bool,
+    /// How the mount behaves.
+    pub options: MountOptions,
 }
 
 impl MountSpec {
     /// Describes the mount of `request` at `merged`.
-    pub fn new(request: &Request, merged: PathBuf) -> Self {
-        MountSpec {
-            lower: request.layout.lower.clone(),
-            upper: request.layout.upper.clone(),
+    pub fn new(request: &Request, merged: PathBuf) -> Result<Self> {
+        Ok(MountSpec {
+            fs_type: request.layout.fuse_type()?,
             merged,
-            allow_other: request.allow_other,
-            read_only: request.read_only,
-            nosuid_nodev: request.nosuid_nodev,
-        }
-    }
-
-    /// Returns the subtype that shows Nix the layers: `overstore,lowerdir=L,upperdir=U`.
-    pub fn subtype(&self) -> OsString {
-        let mut text = OsString::from("overstore,lowerdir=");
-        text.push(&self.lower);
-        text.push(OsStr::from_bytes(b",upperdir="));
-        text.push(&self.upper);
-        text
+            options: request.options.clone(),
+        })
     }
 }
 

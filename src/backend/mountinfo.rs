@@ -4,12 +4,10 @@
 //! Invariant: paths are the bytes the kernel means, unescaped; nothing here touches a mount.
 
 use crate::error::{Error, Kind, Result};
+use crate::layout::{parse_fuse_type, unescape_mount_field};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// What the type of every FUSE mount of ours begins with.
-pub const FUSE_TYPE: &str = "fuse.overstore,";
 
 /// The list of the calling process's mount namespace.
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -69,27 +67,14 @@ impl Entry {
         if self.source != "overlay" {
             return None;
         }
-        let kind = self.fs_type.as_bytes();
-        if let Some(text) = kind.strip_prefix(FUSE_TYPE.as_bytes()) {
-            return Some((Backend::Fuse, layers_of_type(text)?));
+        if let Some((lower, upper)) = parse_fuse_type(&self.fs_type) {
+            return Some((Backend::Fuse, Layers { lower, upper }));
         }
-        if kind == b"overlay" {
+        if self.fs_type == "overlay" {
             return Some((Backend::Kernel, layers_of_overlay(&self.super_options)?));
         }
         None
     }
-}
-
-/// Reads `lowerdir=L,upperdir=U`. A lower path may hold commas, and `,upperdir=` is looked for
-/// from the left, as no sensible path contains it.
-fn layers_of_type(text: &[u8]) -> Option<Layers> {
-    const UPPER: &[u8] = b",upperdir=";
-    let rest = text.strip_prefix(b"lowerdir=")?;
-    let at = rest.windows(UPPER.len()).position(|part| part == UPPER)?;
-    Some(Layers {
-        lower: path(&rest[..at]),
-        upper: path(&rest[at + UPPER.len()..]),
-    })
 }
 
 /// Reads the options the kernel shows for an overlay; a `,` of a path is escaped there too.
@@ -112,10 +97,6 @@ fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
         lower: lower?,
         upper: upper?,
     })
-}
-
-fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
 /// Reads the mounts of this process's mount namespace.
@@ -162,29 +143,9 @@ fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// Undoes the kernel's `\ooo` for space, tab, newline, backslash and `#`.
+/// Returns what a field stands for.
 fn unescape(field: &[u8]) -> OsString {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while at < field.len() {
-        match octal(&field[at..]) {
-            Some(byte) => {
-                plain.push(byte);
-                at += 4;
-            }
-            None => {
-                plain.push(field[at]);
-                at += 1;
-            }
-        }
-    }
-    OsString::from_vec(plain)
-}
-
-fn octal(text: &[u8]) -> Option<u8> {
-    let digits = text.strip_prefix(b"\\")?.get(..3)?;
-    let digits = std::str::from_utf8(digits).ok()?;
-    u8::from_str_radix(digits, 8).ok()
+    OsString::from_vec(unescape_mount_field(field))
 }
 
 /// Returns the topmost mount at `point`: the one that a path lookup arrives at.
@@ -230,7 +191,7 @@ mod tests {
     #[test]
     fn reads_a_line_of_ours() {
         let text = b"59 28 0:47 / /m\\040x/s rw,relatime shared:5 master:1 - \
-            fuse.overstore,lowerdir=/l\\040a,b,upperdir=/u overlay rw,user_id=0\n";
+            fuse.overstore,lowerdir=/l\\040a\\134,b,upperdir=/u overlay rw,user_id=0\n";
         let entries = parse(text).expect("a well-formed line");
         assert_eq!(entries[0].mount_point, Path::new("/m x/s"));
         let (backend, layers) = entries[0].merged_view().expect("a merged view");
@@ -289,8 +250,10 @@ mod tests {
             line.extend(mangle(&point));
             line.extend(b" rw,noatime ".iter());
             line.extend(b"master:1 ".repeat(tags));
-            line.extend(b"- fuse.overstore,lowerdir=/l,upperdir=".iter());
-            line.extend(mangle(&point));
+            line.extend(b"- ".iter());
+            let upper = Path::new(OsStr::from_bytes(&point));
+            let kind = crate::layout::fuse_type(Path::new("/l"), upper).expect("short paths");
+            line.extend(mangle(kind.as_bytes()));
             line.extend(b" overlay rw\n".iter());
             let entries = parse(&line).expect("a well-formed line");
             prop_assert_eq!(entries[0].mount_point.as_os_str().as_bytes(), &point);

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// Checks that `request` can be mounted, and returns its mountpoint free of symlinks.
 pub fn check(request: &Request) -> Result<PathBuf> {
+    if request.options.nix_check {
+        request.layout.nix_check()?;
+    }
     layers(request)?;
     free_mountpoint(&request.layout.merged)
 }
@@ -20,6 +23,7 @@ pub fn check(request: &Request) -> Result<PathBuf> {
 /// Checks the lower, the upper and the work directory.
 pub fn layers(request: &Request) -> Result<()> {
     let layout = &request.layout;
+    layout.check_nesting()?;
     directory(
         "lower",
         &layout.lower,
@@ -30,7 +34,7 @@ pub fn layers(request: &Request) -> Result<()> {
             .hint("the user of the driver must be allowed to read it")
     })?;
     let upper = directory("upper", &layout.upper, "create it: mkdir -p")?;
-    if !request.read_only {
+    if !request.options.read_only {
         writable(&layout.upper)?;
     }
     match &layout.work {

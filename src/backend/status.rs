@@ -193,10 +193,10 @@ pub(super) fn driver_text(request: &Request, way: Way) -> Box<dyn Fn() -> String
         "uid": rustix::process::geteuid().as_raw(),
         "version": env!("CARGO_PKG_VERSION"),
         "options": {
-            "xattr": request.xattr,
-            "lower-ttl": request.lower_ttl.as_secs_f64(),
-            "allow-other": request.allow_other,
-            "ro": request.read_only,
+            "xattr": request.options.xattr,
+            "lower-ttl": request.options.lower_ttl.as_secs_f64(),
+            "allow-other": request.options.allow_other,
+            "ro": request.options.read_only,
             "way": match way {
                 Way::Direct => "direct",
                 Way::Fusermount => "fusermount3",

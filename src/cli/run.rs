@@ -2,10 +2,12 @@
 //! `overstore run`.
 
 use super::args::{BackendChoice, RunArgs};
-use super::request::{self, Target};
+use super::request::{self, Spelling, Target};
 use super::say;
+use crate::backend::Request;
 use crate::backend::run::{self, Choice, Failure, Run};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::io;
 
 /// Runs the command; returns only if that fails.
 pub(super) fn run(wanted: &RunArgs, verbose: bool) -> u8 {
@@ -18,13 +20,13 @@ pub(super) fn run(wanted: &RunArgs, verbose: bool) -> u8 {
 }
 
 fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
-    let (request, work) = request::for_run(&Target {
+    let (request, spelling) = request::for_run(&Target {
         words: [wanted.url.as_deref(), None],
         options: &wanted.store.options,
     })?;
+    directories(&request, spelling)?;
     Ok(Run {
         request,
-        work,
         choice: match wanted.backend {
             BackendChoice::Auto => Choice::Auto,
             BackendChoice::Fuse => Choice::Fuse,
@@ -33,4 +35,19 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
         command: wanted.command.clone(),
         verbose,
     })
+}
+
+/// Creates the upper directory if only it is missing, and Nix's real directory as Nix would.
+fn directories(request: &Request, spelling: Spelling) -> Result<()> {
+    let layout = &request.layout;
+    super::mount::create_upper(&layout.upper)?;
+    if spelling == Spelling::Url && layout.merged != layout.store_dir {
+        // Without it the view stands at the store directory alone, which is all that is promised.
+        match std::fs::create_dir_all(&layout.merged) {
+            Ok(()) => {}
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(why) => log::info!("{}", Error::on("create", &layout.merged, why)),
+        }
+    }
+    Ok(())
 }

@@ -21,7 +21,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// Which backend may serve the view.
@@ -40,8 +40,6 @@ pub enum Choice {
 pub struct Run {
     /// The view.
     pub request: Request,
-    /// The work directory for the kernel's OverlayFS.
-    pub work: PathBuf,
     /// Who may serve it.
     pub choice: Choice,
     /// The command and its arguments.
@@ -134,7 +132,7 @@ fn device(run: &Run) -> Result<Option<OwnedFd>> {
 }
 
 fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> Result<()> {
-    let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone());
+    let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
     match direct::mount(device, &spec) {
         Ok(()) => {
             log::info!("served by FUSE");
@@ -151,23 +149,24 @@ fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> R
 
 fn kernel(run: &Run, kind: namespace::Kind) -> Result<()> {
     let layout = &run.request.layout;
-    if let Err(why) = std::fs::create_dir(&run.work)
+    let work = layout.work_or_default();
+    if let Err(why) = std::fs::create_dir(&work)
         && why.kind() != io::ErrorKind::AlreadyExists
     {
-        return Err(Error::on("create work directory", &run.work, why)
+        return Err(Error::on("create work directory", &work, why)
             .hint("name one beside the upper directory with `-o workdir=`"));
     }
     let overlay = Overlay {
         lower: layout.lower.clone(),
         upper: layout.upper.clone(),
-        work: run.work.clone(),
+        work,
         merged: layout.store_dir.clone(),
         markers: match kind {
             namespace::Kind::Mount if namespace::initial() => Markers::Trusted,
             _ => Markers::User,
         },
-        read_only: run.request.read_only,
-        nosuid_nodev: run.request.nosuid_nodev,
+        read_only: run.request.options.read_only,
+        nosuid_nodev: !run.request.options.suid || !run.request.options.dev,
     };
     overstore_mount::overlay(&overlay).map_err(|why| {
         Error::on("mount OverlayFS on", &overlay.merged, why)
