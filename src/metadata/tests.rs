@@ -491,3 +491,43 @@ fn an_upgrade_is_waited_for() {
         Kind::Environment
     );
 }
+
+/// Prepares `layout` without root's privileges over files. Only this thread changes.
+fn prepare_as_nobody(layout: Layout) -> Result<Prepared> {
+    let thread = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+        prepare_state(&layout)
+    });
+    thread.join().unwrap()
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_state_that_may_not_be_written_is_used_as_it_is() {
+    let scratch = Scratch::new();
+    scratch.prepare().unwrap();
+    // Root is kept out by ownership; an ordinary user, who owns it all, by mode.
+    set_mode(scratch.0.path(), 0o755);
+    set_mode(&scratch.path("db"), 0o555);
+    assert_eq!(prepare_as_nobody(scratch.layout()), Ok(Prepared::ReadOnly));
+    set_mode(&scratch.path("db/db.sqlite"), 0o000);
+    let error = prepare_as_nobody(scratch.layout()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("it may not be read; run as its owner, or add state=/DIR to the store URL"),
+        "{error}"
+    );
+    set_mode(&scratch.path("db"), 0o755);
+}
+
+#[test]
+fn a_state_that_may_not_be_made_is_one_clear_line() {
+    let scratch = Scratch::new();
+    set_mode(scratch.0.path(), 0o555);
+    let error = prepare_as_nobody(scratch.layout()).unwrap_err().to_string();
+    assert!(error.starts_with("create state directory "), "{error}");
+    assert!(error.contains("nix: Permission denied"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
