@@ -2,4 +2,5 @@
 //! The system calls that no library wraps safely; all `unsafe` of the project.
 
 pub mod control;
+pub mod process;
 pub mod signals;
