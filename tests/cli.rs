@@ -45,7 +45,14 @@ impl Place {
             fs::create_dir(place.path(name)).unwrap();
         }
         fs::write(place.path("l/low"), "from the lower\n").unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_overstore"), place.path("overstore")).unwrap();
+        // Not by this process: a test that forks meanwhile would hold it open for writing.
+        let copied = Command::new("cp")
+            .args([
+                OsStr::new(env!("CARGO_BIN_EXE_overstore")),
+                place.path("overstore").as_os_str(),
+            ])
+            .status();
+        assert!(copied.unwrap().success());
         if who == Who::Plain && is_root() {
             for name in ["l", "u", "m", ""] {
                 chown(place.path(name), Some(NOBODY), Some(NOBODY)).unwrap();

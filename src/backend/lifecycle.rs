@@ -37,8 +37,8 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
 ///
 /// `background` is told once the mount works; without it the process stays in the foreground.
 pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
-    let merged = preflight::check(request)?;
-    let spec = MountSpec::new(request, merged.clone())?;
+    let mountpoint = preflight::check(request)?;
+    let spec = MountSpec::new(request, mountpoint.merged.clone())?;
     // The layers are opened before the mount may cover one of them.
     let filesystem = MergedFs::open(&merged_options(request))?;
     prepare_process();
@@ -47,7 +47,8 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
         .map_err(|why| Error::environment("receive signals", why))?;
     let stop = signals.handle();
     let (device, way) = attach(&spec)?;
-    let mount = OwnMount::just_made(merged, way);
+    let mount = OwnMount::just_made(spec.merged, way);
+    drop(mountpoint);
     watch(signals, mount.clone())?;
     let options = SessionOptions {
         threads: request.threads,

@@ -5,25 +5,59 @@
 
 use super::{Request, mountinfo, status};
 use crate::error::{Error, Result};
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock};
 use rustix::io::Errno;
 use std::fs::{self, Metadata};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Checks that `request` can be mounted, and returns its mountpoint free of symlinks.
-pub fn check(request: &Request) -> Result<PathBuf> {
-    if request.options.nix_check {
-        request.layout.nix_check()?;
-    }
+/// A mountpoint that was found free, and stays so until this is dropped: drivers that start at
+/// the same time take turns.
+#[derive(Debug)]
+pub struct Mountpoint {
+    /// The directory, free of symlinks.
+    pub merged: PathBuf,
+    _turn: Option<OwnedFd>,
+}
+
+/// Checks that `request` can be mounted, and returns its mountpoint.
+pub fn check(request: &Request) -> Result<Mountpoint> {
     layers(request)?;
-    free_mountpoint(&request.layout.merged)
+    let named = &request.layout.merged;
+    let merged = free_mountpoint(named)?;
+    if request.options.nix_check && merged != *named {
+        log::warn!(
+            "{} is in truth {}: Nix must be given the second",
+            named.display(),
+            merged.display()
+        );
+    }
+    let turn = take_turn(&merged);
+    // Somebody may have had the turn before.
+    free_mountpoint(&merged)?;
+    Ok(Mountpoint {
+        merged,
+        _turn: turn,
+    })
+}
+
+/// Waits for other drivers that are about to mount on `merged`. Who may not lock the directory
+/// mounts all the same.
+fn take_turn(merged: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let turn = rustix::fs::open(merged, flags, Mode::empty()).ok()?;
+    flock(&turn, FlockOperation::LockExclusive).ok()?;
+    Some(turn)
 }
 
 /// Checks the lower, the upper and the work directory.
 pub fn layers(request: &Request) -> Result<()> {
     let layout = &request.layout;
     layout.check_nesting()?;
+    if request.options.nix_check {
+        layout.nix_check()?;
+    }
     directory(
         "lower",
         &layout.lower,

@@ -84,7 +84,7 @@ pub(super) struct MountArgs {
     /// A store URL (local-overlay://...), or with -o lowerdir=... the directory to mount on
     #[arg(value_name = "STORE-URL | MERGED")]
     pub(super) target: Option<OsString>,
-    /// The directory to mount on, where it is not the one that the URL names
+    /// With a URL: the directory it names, if that is to be said again
     #[arg(value_name = "MERGED")]
     pub(super) merged: Option<OsString>,
     #[command(flatten)]

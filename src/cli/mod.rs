@@ -69,7 +69,18 @@ fn start_log(verbose: u8) {
         _ => "debug",
     };
     let filter = env_logger::Env::new().filter_or("OVERSTORE_LOG", default);
-    env_logger::Builder::from_env(filter).init();
+    let mut log = env_logger::Builder::from_env(filter);
+    if verbose == 0 && std::env::var_os("OVERSTORE_LOG").is_none() {
+        // What is left reads as the other messages do.
+        log.format(|line, record| {
+            let level = match record.level() {
+                log::Level::Error => "error",
+                _ => "warning",
+            };
+            writeln!(line, "{level}: {}", record.args())
+        });
+    }
+    log.init();
 }
 
 /// Writes one line to standard error. Nobody is left to be told when that fails.

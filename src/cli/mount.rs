@@ -4,10 +4,9 @@
 use super::args::{MountArgs, UmountArgs};
 use super::request::{self, Spelling, Target};
 use crate::backend::daemon::{self, Background, Started};
-use crate::backend::lifecycle;
 use crate::backend::umount::{self, Busy};
+use crate::backend::{Request, lifecycle, preflight};
 use crate::error::{Error, Result};
-use crate::layout::Layout;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -24,7 +23,7 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
         options: &wanted.store.options,
     })?;
     if spelling == Spelling::Url {
-        create_directories(&request.layout)?;
+        create_directories(&request)?;
     }
     lifecycle::serve(&request, background)?;
     Ok(0)
@@ -58,8 +57,11 @@ pub(super) fn umount(wanted: &UmountArgs) -> Result<u8> {
 }
 
 /// Creates what Nix creates when it opens a store, and the upper directory.
-fn create_directories(layout: &Layout) -> Result<()> {
+fn create_directories(request: &Request) -> Result<()> {
+    let layout = &request.layout;
     create_upper(&layout.upper)?;
+    // Nothing more is created for a layout that cannot work.
+    preflight::layers(request)?;
     // A mountpoint that is there is not looked at: its driver may be dead or hang.
     match fs::create_dir_all(&layout.merged) {
         Err(why) if why.kind() == io::ErrorKind::NotFound || is_refusal(&why) => {

@@ -22,7 +22,11 @@ pub fn fuse_type(lower: &Path, upper: &Path) -> Result<OsString> {
     let escape = |path: &Path| escape_with_backslash(path.as_os_str().as_bytes(), b"\\,");
     let bytes = [PREFIX, &escape(lower), b",", UPPER, &escape(upper)].concat();
     if bytes.len() > TYPE_MAX_BYTES {
-        let what = format!("mount layers {} and {}", lower.display(), upper.display());
+        let what = format!(
+            "mount layers {} and {}",
+            super::shown(lower),
+            super::shown(upper)
+        );
         let why = format!(
             "their paths are {} bytes too long",
             bytes.len() - TYPE_MAX_BYTES

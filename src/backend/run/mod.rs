@@ -138,7 +138,9 @@ fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> R
             log::info!("served by FUSE");
             server.serve()
         }
-        Err(why @ (Errno::PERM | Errno::NODEV | Errno::INVAL)) if run.choice == Choice::Auto => {
+        Err(why @ (Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::INVAL))
+            if run.choice == Choice::Auto =>
+        {
             let why = direct::mount_error(&spec, why);
             log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
             kernel(run, kind)
