@@ -12,18 +12,17 @@ use std::path::{Component, Path, PathBuf};
 const DIRECTORY: &str = "OVERSTORE_STRACE";
 
 /// How strace is called: threads, descriptors with their paths, whole strings, changes alone.
-pub(crate) const FLAGS: [&str; 8] = [
+pub(crate) const FLAGS: [&str; 7] = [
     "-f",
     "-y",
-    "-qqq",
     "-s4096",
     "-e",
     concat!(
         "trace=open,openat,openat2,creat,truncate,ftruncate,fallocate,pwrite64,pwritev,pwritev2,",
         "copy_file_range,sendfile,splice,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,",
-        "mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat,fchmodat2,",
+        "mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat,?fchmodat2,",
         "chown,fchown,lchown,fchownat,utime,utimes,futimesat,utimensat,setxattr,lsetxattr,",
-        "fsetxattr,setxattrat,removexattr,lremovexattr,fremovexattr,removexattrat,dup,dup2,",
+        "fsetxattr,?setxattrat,removexattr,lremovexattr,fremovexattr,?removexattrat,dup,dup2,",
         "dup3,fcntl,chdir,fchdir"
     ),
     "-e",

@@ -48,10 +48,8 @@ fn need(fx: &Fixture, program: &str) {
     }
 }
 
-/// Writes the lower tree into an image of a read-only filesystem and mounts it at `low/lower`.
-fn mount_image(fx: &Fixture, kind: &str) {
-    let source = LayerBuilder::new(fx.scratch("source"), Family::Trusted);
-    lower_tree(&source);
+/// Writes `source` into an image of a read-only filesystem and mounts it at `low/lower`.
+fn mount_image(fx: &Fixture, kind: &str, source: &LayerBuilder) {
     let image = fx.scratch("image");
     let mut make = match kind {
         "squashfs" => {
@@ -109,7 +107,9 @@ fn on_two(fx: &Fixture, lower: &str, upper: &str) {
 
 /// A read-only image below, the scratch filesystem above.
 fn on_image(fx: &Fixture, kind: &str) {
-    mount_image(fx, kind);
+    let source = LayerBuilder::new(fx.scratch("source"), Family::Trusted);
+    lower_tree(&source);
+    mount_image(fx, kind, &source);
     upper_tree(&fx.upper());
     check_all(fx);
 }
@@ -210,17 +210,17 @@ for_each_mode!(
     a_file_with_number_one,
     [root],
     |fx| {
-        mount_image(fx, "squashfs");
-        let names: Vec<_> = fs::read_dir(fx.lower().path("")).must().map(Must::must).collect();
-        let first = names.iter().find(|entry| stat(&entry.path()).ino() == 1);
-        let first = first.expect("the first object of a squashfs has number 1").file_name();
+        let source = LayerBuilder::new(fx.scratch("source"), Family::Trusted);
+        source.file("first", "lower").file("second", "other");
+        mount_image(fx, "squashfs", &source);
+        assert_eq!(stat(&fx.lower().path("first")).ino(), 1, "the point of this test");
         let m = fx.mount();
-        let want = fs::read(fx.lower().path(&first)).must();
         for _ in 0..3 {
-            assert!(fs::read(m.path(&first)).must() == want);
-            assert!(stat(&m.path(&first)).is_file() && stat(&m.path("")).is_dir());
-            assert_eq!(stat(&m.path(&first)).len(), want.len() as u64);
+            reads(&m.path("first"), "lower");
+            reads(&m.path("second"), "other");
+            assert!(stat(&m.path("first")).is_file() && stat(&m.path("")).is_dir());
         }
+        crate::common::check::lists(&m.path(""), &["first", "second"]);
         fs::write(m.path("new"), "new").must();
         reads(&m.path("new"), "new");
     }

@@ -60,7 +60,7 @@ for_each_mode!(
         reads(&fx.scratch("merged/low"), "lower");
         reads(&fx.scratch("merged/up"), "upper");
         let table = fs::read_to_string("/proc/self/mounts").must();
-        let start = format!("overlay {merged} fuse.{layers} ");
+        let start = format!("overlay {merged} fuse.overstore,{layers} ");
         assert!(table.lines().any(|line| line.starts_with(&start)), "{table}");
         let status = overstore(fx, &["status", "--json", &merged]);
         let json: serde_json::Value = serde_json::from_slice(&status.stdout).must();

@@ -137,7 +137,7 @@ for_each_mode!(
 
 for_each_mode!(
     /// What Nix does to an object that is in both layers: it goes straight from the upper, behind
-    /// the mount; "the lower one shows again" through the mount, with its own number.
+    /// the mount; "the same node goes on from its twin in the lower, so that open files survive".
     an_upper_duplicate_that_vanishes,
     |fx| {
         if fx.on_kernel() {
@@ -145,6 +145,10 @@ for_each_mode!(
         }
         fx.lower().file("obj/f", "same").file("flat", "same");
         fx.upper().file("obj/f", "same").file("flat", "same");
+        for name in ["obj/f", "obj", "flat"] {
+            fx.lower().mtime(name, 1);
+            fx.upper().mtime(name, 1);
+        }
         let m = fx.mount();
         reads(&m.path("obj/f"), "same");
         reads(&m.path("flat"), "same");
