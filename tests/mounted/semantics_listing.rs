@@ -44,8 +44,7 @@ impl Stream {
     fn more(&mut self) -> Vec<(String, u64)> {
         let mut raw = RawDir::new(&self.directory, &mut self.buffer);
         let mut entries = Vec::new();
-        loop {
-            let Some(entry) = raw.next() else { break };
+        while let Some(entry) = raw.next() {
             let entry = entry.must();
             let name = entry
                 .file_name()

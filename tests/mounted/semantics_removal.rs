@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Removing: the upper copy goes, the lower one shows again, nothing is left behind.
 
-use crate::common::check::{Must, absent, fails, lists, reads, stat};
+use crate::common::check::{Must, absent, fails, lists, reads, stat, within};
+use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
+use crate::common::mount::MountGuard;
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 for_each_mode!(
     /// "unlink, rmdir: upper only: done, nothing left behind".
@@ -135,35 +139,78 @@ for_each_mode!(
     }
 );
 
+/// Two objects that are in both layers, as Nix leaves them: canonical, thus with equal times.
+fn duplicates(fx: &Fixture) {
+    if fx.on_kernel() {
+        fx.skip("a documented difference");
+    }
+    for layer in [fx.lower(), fx.upper()] {
+        layer
+            .file("obj/f", "same")
+            .file("obj/unread", "same")
+            .file("flat", "same");
+        for name in ["obj/f", "obj/unread", "obj", "flat"] {
+            layer.mtime(name, 1);
+        }
+    }
+}
+
+/// What Nix does to an object that is in both layers: it goes straight from the upper. Returns
+/// when the lower's numbers show.
+fn vanish(fx: &Fixture, m: &MountGuard) {
+    fs::remove_dir_all(fx.upper().path("obj")).must();
+    fs::remove_file(fx.upper().path("flat")).must();
+    for name in ["obj", "obj/f", "flat"] {
+        let want = stat(&fx.lower().path(name)).ino();
+        let shown = || fs::symlink_metadata(m.path(name)).is_ok_and(|got| got.ino() == want);
+        assert!(
+            within(Duration::from_secs(3), shown),
+            "{name} keeps the old number"
+        );
+    }
+}
+
 for_each_mode!(
-    /// What Nix does to an object that is in both layers: it goes straight from the upper, behind
-    /// the mount; "the same node goes on from its twin in the lower, so that open files survive".
+    /// "changes to the layers underneath show up at once": a duplicate that vanished from the upper
+    /// reads as the lower one, and is never missing in between.
     an_upper_duplicate_that_vanishes,
     |fx| {
-        if fx.on_kernel() {
-            fx.skip("a documented difference");
-        }
-        fx.lower().file("obj/f", "same").file("flat", "same");
-        fx.upper().file("obj/f", "same").file("flat", "same");
-        for name in ["obj/f", "obj", "flat"] {
-            fx.lower().mtime(name, 1);
-            fx.upper().mtime(name, 1);
-        }
+        duplicates(fx);
         let m = fx.mount();
         reads(&m.path("obj/f"), "same");
         reads(&m.path("flat"), "same");
-        let open = fs::File::open(m.path("obj/f")).must();
-        fs::remove_dir_all(fx.upper().path("obj")).must();
-        fs::remove_file(fx.upper().path("flat")).must();
-        let limit = std::time::Duration::from_secs(2);
-        for name in ["obj", "obj/f", "flat"] {
-            let want = stat(&fx.lower().path(name)).ino();
-            let shown = || fs::symlink_metadata(m.path(name)).is_ok_and(|got| got.ino() == want);
-            assert!(crate::common::check::within(limit, shown), "{name} keeps the old number");
+        vanish(fx, &m);
+        for name in ["obj/f", "obj/unread", "flat"] {
+            reads(&m.path(name), "same");
         }
-        reads(&m.path("obj/f"), "same");
-        reads(&m.path("flat"), "same");
-        assert_eq!(std::io::read_to_string(open).must(), "same");
         lists(&m.path(""), &["flat", "obj"]);
+        lists(&m.path("obj"), &["f", "unread"]);
+    }
+);
+
+for_each_mode!(
+    /// "the same node goes on from its twin in the lower, so that open files, mappings, running
+    /// programs, working directories and bind mounts inside survive".
+    what_is_open_survives_a_vanishing_duplicate,
+    |fx| {
+        duplicates(fx);
+        let m = fx.mount();
+        let files = ["obj/f", "obj/unread", "flat"].map(|name| fs::File::open(m.path(name)).must());
+        let directory = fs::File::open(m.path("obj")).must();
+        stat(&m.path("obj/f"));
+        vanish(fx, &m);
+        for file in files {
+            assert_eq!(std::io::read_to_string(file).must(), "same");
+        }
+        let below = rustix::fs::openat(&directory, "f", OFlags::RDONLY, Mode::empty()).must();
+        assert_eq!(std::io::read_to_string(fs::File::from(below)).must(), "same");
+        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 4096];
+        let mut listed = RawDir::new(&directory, &mut buffer);
+        let mut names = 0;
+        while let Some(entry) = listed.next() {
+            entry.must();
+            names += 1;
+        }
+        assert_eq!(names, 4, "dot, dot-dot and two files");
     }
 );

@@ -315,7 +315,7 @@ for_each_mode!(
         fails(Errno::ROFS, "pwrite", write);
         fails(Errno::ROFS, "ftruncate", file.set_len(0));
         fails(Errno::ROFS, "ftruncate longer", file.set_len(1 << 20));
-        fails(Errno::ROFS, "fchmod", file.set_permissions(fs::Permissions::from_mode(0)));
+        fails(Errno::ROFS, "fchmod", file.set_permissions(fs::Permissions::from_mode(0o000)));
         fails(Errno::ROFS, "futimens", file.set_modified(std::time::SystemTime::now()));
         let owner = (Some(stat(&path).uid()), Some(stat(&path).gid()));
         fails(Errno::ROFS, "fchown", std::os::unix::fs::fchown(&file, owner.0, owner.1));
