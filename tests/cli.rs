@@ -388,6 +388,49 @@ fn a_plain_user_mounts_and_unmounts() {
     life(Who::Plain);
 }
 
+/// A store URL is all that is needed: what Nix would create is created.
+#[test]
+fn a_store_url_mounts_and_creates_what_nix_would() {
+    const SCRIPT: &str = r#"
+        set -e
+        url="local-overlay://?root=$PWD/root&lower-store=local%3A//%3Freal%3D$PWD/l&upper-layer=$PWD/fresh"
+        "$O" mount "$url&frobnicate=1"
+        cat root/nix/store/low
+        ls root/nix/var/nix/db/db.sqlite
+        NIX_REMOTE="$url" "$O" mount || echo "twice: $?"
+        NIX_REMOTE="$url" "$O" run -- cat /nix/store/low
+        "$O" umount root/nix/store
+        "$O" mount "$url" "$PWD/elsewhere" || echo "elsewhere: $?"
+        "$O" mount "local-overlay://?root=$PWD/r&lower-store=$PWD/none&upper-layer=$PWD/other" || ls -d r other || :
+    "#;
+    let wanted =
+        "from the lower\nroot/nix/var/nix/db/db.sqlite\ntwice: 3\nfrom the lower\nelsewhere: 2\n";
+    for who in [Who::Root, Who::NamespaceRoot, Who::Plain] {
+        if !can(who) {
+            continue;
+        }
+        let place = Place::new(who);
+        let output = place.shell(SCRIPT).output().unwrap();
+        assert_eq!(stdout(&output), wanted, "{who:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).starts_with("warning: unknown setting 'frobnicate'"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+/// Drivers that start at the same time do not end up on top of each other.
+#[test]
+fn of_several_starts_one_wins() {
+    const SCRIPT: &str = r#"
+        for i in 1 2 3 4 5; do "$O" mount -o "$LAYERS" "$M" 2>/dev/null && echo mounted & done; wait
+        grep -c " $M " /proc/self/mounts; "$O" umount "$M"
+    "#;
+    run_table(Who::Root, &[(SCRIPT, "mounted\n1\n")]);
+    run_table(Who::Plain, &[(SCRIPT, "mounted\n1\n")]);
+}
+
 /// A driver in the foreground: killed at the latest when the test ends.
 struct Driver(std::process::Child);
 
@@ -618,6 +661,10 @@ const RUN: &[(&str, &str)] = &[
     (
         r#""$O" run -o "$LAYERS" -- sh -c 'echo new > /nix/store/new'; cat u/new"#,
         "new\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- "$O" run -o "$LAYERS" -- cat /nix/store/low"#,
+        "from the lower\n",
     ),
     (r#"yes | "$O" run -o "$LAYERS" -- head -n 1"#, "y\n"),
     (r#""$O" run -o "$LAYERS" -- yes | head -n 1"#, "y\n"),
