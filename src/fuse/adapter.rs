@@ -165,7 +165,7 @@ impl Filesystem for Adapter {
             mode,
             rdev: answer::makedev(rdev),
         };
-        self.make("mknod", req, parent, name, kind, mode, reply);
+        self.make("mknod", req, (parent, name), kind, mode, reply);
     }
 
     fn mkdir(
@@ -177,7 +177,7 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.make("mkdir", req, parent, name, NewKind::Directory, mode, reply);
+        self.make("mkdir", req, (parent, name), NewKind::Directory, mode, reply);
     }
 
     fn symlink(
@@ -189,7 +189,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let kind = NewKind::Symlink(target.as_os_str().as_bytes());
-        self.make("symlink", req, parent, link_name, kind, 0o777, reply);
+        self.make("symlink", req, (parent, link_name), kind, 0o777, reply);
     }
 
     fn create(
@@ -564,8 +564,7 @@ impl Adapter {
         &self,
         operation: &str,
         req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
+        (parent, name): (INodeNo, &OsStr),
         kind: NewKind<'_>,
         mode: u32,
         reply: ReplyEntry,

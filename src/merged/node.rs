@@ -33,6 +33,9 @@ pub(super) enum Merging {
 pub(super) struct Node {
     pub(super) parent: NodeId,
     pub(super) name: Box<[u8]>,
+    /// Further names of the object (hard links), oldest first; mostly none.
+    #[expect(clippy::box_collection, reason = "8 bytes in every node against 24 in a few")]
+    others: Option<Box<Vec<Place>>>,
     pub(super) upper: Option<Ino>,
     pub(super) lower: Option<Ino>,
     pub(super) kind: Kind,
@@ -68,6 +71,19 @@ impl AsFd for Held {
     }
 }
 
+/// One name in one directory.
+pub(super) type Place = (NodeId, Box<[u8]>);
+
+/// Names that are remembered of one object beyond the current one.
+const MAX_OTHERS: usize = 8;
+
+/// The parents that a change of a node's names brings in and leaves.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    pub(super) entered: Option<NodeId>,
+    pub(super) left: Option<NodeId>,
+}
+
 /// What a lookup found, on its way into the table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
@@ -89,6 +105,7 @@ impl Node {
         Node {
             parent,
             name: name.into(),
+            others: None,
             upper,
             lower,
             kind: found.stat.kind,
@@ -121,6 +138,89 @@ impl Node {
             LayerId::Upper => self.upper,
             LayerId::Lower => self.lower,
         }
+    }
+
+    /// Whether the node's current name is `name` in `parent`.
+    pub(super) fn is_at(&self, parent: NodeId, name: &[u8]) -> bool {
+        self.parent == parent && *self.name == *name
+    }
+
+    /// Whether `name` in `parent` is the only name that is known.
+    pub(super) fn is_only_at(&self, parent: NodeId, name: &[u8]) -> bool {
+        self.is_at(parent, name) && self.others.is_none()
+    }
+
+    /// All directories that the node's names are in.
+    pub(super) fn parents(&self) -> impl Iterator<Item = NodeId> {
+        let others = self
+            .others
+            .iter()
+            .flat_map(|others| others.iter().map(|place| place.0));
+        std::iter::once(self.parent).chain(others)
+    }
+
+    /// Makes `name` in `parent` the current name; `linked` objects keep the old one as well.
+    pub(super) fn found_at(&mut self, parent: NodeId, name: &[u8], linked: bool) -> Moves {
+        if self.is_at(parent, name) {
+            return Moves::default();
+        }
+        let known = self.take_other(parent, name);
+        let old = (
+            std::mem::replace(&mut self.parent, parent),
+            self.set_name(name),
+        );
+        let entered = (!known).then_some(parent);
+        if !linked {
+            return Moves {
+                entered,
+                left: Some(old.0),
+            };
+        }
+        let others = self.others.get_or_insert_default();
+        others.push(old);
+        let left = (others.len() > MAX_OTHERS).then(|| others.remove(0).0);
+        Moves { entered, left }
+    }
+
+    /// Forgets the name `name` in `parent`; the last name stays, whatever became of it.
+    pub(super) fn gone_from(&mut self, parent: NodeId, name: &[u8]) -> Moves {
+        if self.take_other(parent, name) {
+            return Moves {
+                entered: None,
+                left: Some(parent),
+            };
+        }
+        if self.is_at(parent, name)
+            && let Some(mut others) = self.others.take()
+            && let Some((parent, name)) = others.pop()
+        {
+            self.others = Some(others).filter(|others| !others.is_empty());
+            self.name = name;
+            let left = Some(std::mem::replace(&mut self.parent, parent));
+            return Moves {
+                entered: None,
+                left,
+            };
+        }
+        Moves::default()
+    }
+
+    fn set_name(&mut self, name: &[u8]) -> Box<[u8]> {
+        std::mem::replace(&mut self.name, name.into())
+    }
+
+    fn take_other(&mut self, parent: NodeId, name: &[u8]) -> bool {
+        let Some(others) = &mut self.others else {
+            return false;
+        };
+        let at = others
+            .iter()
+            .position(|place| place.0 == parent && *place.1 == *name);
+        let taken = at.map(|at| others.remove(at)).is_some();
+        if others.is_empty() {
+            self.others = None;
+        }
+        taken
     }
 
     /// Whether `found` is the very object of this node.

@@ -17,15 +17,15 @@ impl MergedFs {
     /// Removes `name`, which is not a directory; a lower object of the name shows again.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Outcome<()> {
         let (dir, upper) = self.removable(parent, name)?;
-        let held = self.hold(parent, dir.fd(), name, &upper)?;
-        self.released_unless(held, self.upper.unlink(dir.fd(), name))
+        let known = self.hold(parent, dir.fd(), name, &upper)?;
+        self.after(known, self.upper.unlink(dir.fd(), name), parent, name)
     }
 
     /// Removes the directory `name` if its upper side is empty; a lower one shows again.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Outcome<()> {
         let (dir, upper) = self.removable(parent, name)?;
-        let held = self.hold(parent, dir.fd(), name, &upper)?;
-        self.released_unless(held, self.upper.rmdir(dir.fd(), name))
+        let known = self.hold(parent, dir.fd(), name, &upper)?;
+        self.after(known, self.upper.rmdir(dir.fd(), name), parent, name)
     }
 
     fn removable(&self, parent: NodeId, name: &[u8]) -> Outcome<(UpperDir, Stat)> {
@@ -35,7 +35,8 @@ impl MergedFs {
         Ok((UpperDir::of(sides)?, survey.upper.ok_or(Errno::STALE)?))
     }
 
-    /// Holds the object that `name` leads to, if the kernel knows it by this very name.
+    /// Prepares the removal of `name` for the node that it leads to, if the kernel knows one:
+    /// an object without another known name is held.
     pub(super) fn hold(
         &self,
         parent: NodeId,
@@ -46,14 +47,10 @@ impl MergedFs {
         let Some(id) = self.node_of(upper) else {
             return Ok(None);
         };
-        let by_this_name = self
-            .table
-            .with(id, |node| node.parent == parent && *node.name == *name)?;
-        if !by_this_name {
-            return Ok(None);
+        if self.table.with(id, |node| node.is_only_at(parent, name))? {
+            let held = self.held(dir, name, upper)?;
+            self.table.with_mut(id, |node| node.held = Some(held))?;
         }
-        let held = self.held(dir, name, upper)?;
-        self.table.with_mut(id, |node| node.held = Some(held))?;
         Ok(Some(id))
     }
 
@@ -70,10 +67,18 @@ impl MergedFs {
         Ok(Held::Object(Arc::new(object)))
     }
 
-    /// Undoes the holding of an object whose name did not go after all.
-    pub(super) fn released_unless<T>(&self, held: Option<NodeId>, done: Outcome<T>) -> Outcome<T> {
-        if let (Err(_), Some(id)) = (&done, held) {
-            self.table.with_mut(id, |node| node.held = None)?;
+    /// Tells the node of a removed name about it, or undoes the holding if the name stayed.
+    pub(super) fn after<T>(
+        &self,
+        known: Option<NodeId>,
+        done: Outcome<T>,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Outcome<T> {
+        match (known, &done) {
+            (None, _) => {}
+            (Some(id), Ok(_)) => self.table.gone(id, parent, name),
+            (Some(id), Err(_)) => self.table.with_mut(id, |node| node.held = None)?,
         }
         done
     }

@@ -29,8 +29,8 @@ impl MergedFs {
         let (from_dir, to_dir) = (UpperDir::of(from_sides)?, UpperDir::of(to_sides)?);
         let moved = source.upper.as_ref().and_then(|stat| self.node_of(stat));
         let met = target.upper.as_ref().and_then(|stat| self.node_of(stat));
-        let held = match &target.upper {
-            Some(stat) if !exchange => self.hold(to.0, to_dir.fd(), to.1, stat)?,
+        let replaced = match &target.upper {
+            Some(stat) if !exchange && met != moved => self.hold(to.0, to_dir.fd(), to.1, stat)?,
             _ => None,
         };
         // A whiteout at the target does not exist for the caller.
@@ -40,12 +40,17 @@ impl MergedFs {
             flags
         };
         let (old, new) = ((from_dir.fd(), from.1), (to_dir.fd(), to.1));
-        self.released_unless(held, self.upper.rename(old, new, flags))?;
+        let renamed = self.upper.rename(old, new, flags);
+        if moved.is_some() && moved == met {
+            // Two names of one object: the rename did nothing.
+            return renamed;
+        }
+        self.after(replaced, renamed, to.0, to.1)?;
         if let Some(id) = moved {
-            self.table.moved(id, to.0, to.1);
+            self.table.moved(id, from, to);
         }
         if let (true, Some(id)) = (exchange, met) {
-            self.table.moved(id, from.0, from.1);
+            self.table.moved(id, to, from);
         }
         Ok(())
     }

@@ -5,8 +5,8 @@
 //! are ever held at once; a node stays as long as the kernel references it or a node below
 //! names it as its parent.
 
-use super::node::{Found, Node, NodeId};
-use crate::layer::{Errno, Ino, LayerId};
+use super::node::{Found, Moves, Node, NodeId};
+use crate::layer::{Errno, Ino, Kind, LayerId};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,29 +88,26 @@ impl Table {
 
     /// Returns false if `id` is another object's.
     fn admit_as(&self, id: NodeId, parent: NodeId, name: &[u8], found: &Found) -> bool {
-        let mut left = None;
-        {
-            let mut shard = self.shard(id).write();
-            match shard.get_mut(&id) {
-                None => {
-                    shard.insert(id, Node::new(parent, name, found));
+        let mut shard = self.shard(id).write();
+        let moves = match shard.get_mut(&id) {
+            None => {
+                shard.insert(id, Node::new(parent, name, found));
+                Moves {
+                    entered: Some(parent),
+                    left: None,
                 }
-                Some(node) if node.is(found) => {
-                    node.lookups += 1;
-                    node.held = None;
-                    found.refresh(node);
-                    left = replace_place(node, parent, name);
-                    if left == Some(parent) {
-                        return true;
-                    }
-                }
-                Some(_) => return false,
             }
-        }
-        if let Some(old_parent) = left {
-            self.leave(old_parent);
-        }
-        self.enter(parent);
+            Some(node) if node.is(found) => {
+                node.lookups += 1;
+                node.held = None;
+                found.refresh(node);
+                let linked = found.stat.nlink > 1 && found.stat.kind != Kind::Directory;
+                node.found_at(parent, name, linked)
+            }
+            Some(_) => return false,
+        };
+        drop(shard);
+        self.count(moves);
         true
     }
 
@@ -138,15 +135,20 @@ impl Table {
         private.filter(|&id| matches(id))
     }
 
-    /// Tells a node that it now is `name` in `parent`.
-    pub(super) fn moved(&self, id: NodeId, parent: NodeId, name: &[u8]) {
-        let left = self.with_mut(id, |node| replace_place(node, parent, name));
-        if let Ok(Some(old_parent)) = left
-            && old_parent != parent
-        {
-            self.enter(parent);
-            self.leave(old_parent);
+    /// Tells a node that its name `from` is now `to`.
+    pub(super) fn moved(&self, id: NodeId, from: (NodeId, &[u8]), to: (NodeId, &[u8])) {
+        // The new name first, kept beside the old one, so that one of them always stays.
+        let added = self.with_mut(id, |node| node.found_at(to.0, to.1, true));
+        let removed = self.with_mut(id, |node| node.gone_from(from.0, from.1));
+        for moves in [added, removed] {
+            self.count(moves.unwrap_or_default());
         }
+    }
+
+    /// Tells a node that its name `name` in `parent` is gone.
+    pub(super) fn gone(&self, id: NodeId, parent: NodeId, name: &[u8]) {
+        let moves = self.with_mut(id, |node| node.gone_from(parent, name));
+        self.count(moves.unwrap_or_default());
     }
 
     /// Takes back `count` kernel references and returns the nodes that are gone with them.
@@ -154,38 +156,44 @@ impl Table {
         if id == NodeId::ROOT {
             return Forgotten::Kept;
         }
-        let dropped = self.drop_if_unused(id, |node| {
+        let parents = self.drop_if_unused(id, |node| {
             node.lookups = node.lookups.saturating_sub(count);
         });
-        match dropped {
-            Some(parent) => {
-                self.leave(parent);
+        match parents {
+            Some(parents) => {
+                self.leave(parents);
                 Forgotten::Gone
             }
             None => Forgotten::Kept,
         }
     }
 
-    fn enter(&self, parent: NodeId) {
-        // A parent that is unknown was forgotten with its whole branch: nothing to count.
-        let _known = self.with_mut(parent, |node| node.children += 1);
+    fn count(&self, moves: Moves) {
+        if moves.entered == moves.left {
+            return;
+        }
+        if let Some(parent) = moves.entered {
+            // A parent that is unknown was forgotten with its whole branch: nothing to count.
+            let _known = self.with_mut(parent, |node| node.children += 1);
+        }
+        self.leave(moves.left.into_iter().collect());
     }
 
-    /// Takes one child from `parent`, and so on upwards as long as nodes become unused.
-    fn leave(&self, mut parent: NodeId) {
-        while parent != NodeId::ROOT {
+    /// Takes one child from each of `parents`, and so on upwards as nodes become unused.
+    fn leave(&self, mut parents: Vec<NodeId>) {
+        while let Some(parent) = parents.pop() {
+            if parent == NodeId::ROOT {
+                continue;
+            }
             let dropped = self.drop_if_unused(parent, |node| {
                 node.children = node.children.saturating_sub(1);
             });
-            match dropped {
-                Some(next) => parent = next,
-                None => return,
-            }
+            parents.extend(dropped.into_iter().flatten());
         }
     }
 
-    /// Changes the counts of a node and removes it if nothing refers to it; returns its parent.
-    fn drop_if_unused(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Option<NodeId> {
+    /// Changes the counts of a node and removes it if nothing refers to it; returns its parents.
+    fn drop_if_unused(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Option<Vec<NodeId>> {
         let mut shard = self.shard(id).write();
         let node = shard.get_mut(&id)?;
         change(node);
@@ -201,7 +209,7 @@ impl Table {
                 private.remove(&key);
             }
         }
-        Some(node.parent)
+        Some(node.parents().collect())
     }
 
     /// Returns how many nodes are known.
@@ -210,19 +218,11 @@ impl Table {
     }
 }
 
-/// Gives a node its new place; returns the parent that it had.
-fn replace_place(node: &mut Node, parent: NodeId, name: &[u8]) -> Option<NodeId> {
-    if *node.name != *name {
-        node.name = name.into();
-    }
-    Some(std::mem::replace(&mut node.parent, parent))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::node::Merging;
     use super::*;
-    use crate::layer::{Kind, Stat, Timestamp};
+    use crate::layer::{Stat, Timestamp};
 
     const EPOCH: Timestamp = Timestamp {
         seconds: 0,
@@ -284,14 +284,64 @@ mod tests {
         assert_eq!(table.len(), 1, "the directory went with its last child");
     }
 
+    fn linked(ino: u64) -> Found {
+        let mut found = found(ino, Kind::Regular, 1);
+        found.stat.nlink = 2;
+        found
+    }
+
     #[test]
-    fn hard_links_are_one_node_and_move_between_parents() {
+    fn hard_links_are_one_node_with_several_names() {
+        let table = table();
+        let one = table.admit(NodeId::ROOT, b"d", &found(10, Kind::Directory, 1));
+        let two = table.admit(NodeId::ROOT, b"e", &found(12, Kind::Directory, 1));
+        let file = table.admit(one, b"f", &linked(11));
+        assert_eq!(table.admit(two, b"g", &linked(11)), file);
+        assert_eq!(table.with(file, |n| n.parent), Ok(two));
+        assert_eq!(
+            table.forget(one, 1),
+            Forgotten::Kept,
+            "one of the names is in it"
+        );
+        table.gone(file, two, b"g");
+        assert_eq!(table.with(file, |n| n.is_only_at(one, b"f")), Ok(true));
+        table.gone(file, one, b"f");
+        assert_eq!(
+            table.with(file, |n| n.is_only_at(one, b"f")),
+            Ok(true),
+            "the last one stays"
+        );
+        assert_eq!(table.forget(file, 2), Forgotten::Gone);
+        assert_eq!(table.forget(two, 1), Forgotten::Gone);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_moved_name_takes_its_place_along() {
+        let table = table();
+        let one = table.admit(NodeId::ROOT, b"d", &found(10, Kind::Directory, 1));
+        let file = table.admit(NodeId::ROOT, b"f", &linked(11));
+        table.admit(NodeId::ROOT, b"g", &linked(11));
+        table.moved(file, (NodeId::ROOT, b"f"), (one, b"h"));
+        assert_eq!(table.with(file, |n| n.is_at(one, b"h")), Ok(true));
+        table.gone(file, one, b"h");
+        assert_eq!(
+            table.with(file, |n| n.is_only_at(NodeId::ROOT, b"g")),
+            Ok(true)
+        );
+        assert_eq!(table.forget(one, 1), Forgotten::Gone);
+        assert_eq!(table.forget(file, 2), Forgotten::Gone);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_moved_behind_the_mount_has_its_new_name_only() {
         let table = table();
         let one = table.admit(NodeId::ROOT, b"d", &found(10, Kind::Directory, 1));
         let two = table.admit(NodeId::ROOT, b"e", &found(12, Kind::Directory, 1));
         let file = table.admit(one, b"f", &found(11, Kind::Regular, 1));
         assert_eq!(table.admit(two, b"g", &found(11, Kind::Regular, 1)), file);
-        assert_eq!(table.with(file, |n| n.parent), Ok(two));
+        assert_eq!(table.with(file, |n| n.is_only_at(two, b"g")), Ok(true));
         assert_eq!(table.forget(one, 1), Forgotten::Gone);
         assert_eq!(table.forget(file, 2), Forgotten::Gone);
         assert_eq!(table.forget(two, 1), Forgotten::Gone);
