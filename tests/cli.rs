@@ -195,90 +195,98 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// What is typed, the exit code, and what the one line of explanation must hold.
+const MISTAKES: &[(&str, i32, &[&str])] = &[
+    (
+        "mount -o lowerdir=none,upperdir=u m",
+        3,
+        &["lower", "/none", "No such"],
+    ),
+    (
+        "mount -o lowerdir=file,upperdir=u m",
+        3,
+        &["lower", "/file", "not a directory"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=none m",
+        3,
+        &["upper", "/none", "mkdir"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=file m",
+        3,
+        &["upper", "/file", "not a directory"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,workdir=none m",
+        3,
+        &["work", "/none"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,workdir=/proc m",
+        2,
+        &["workdir=/proc", "filesystem"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u none",
+        3,
+        &["merged", "/none", "mkdir"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u file",
+        3,
+        &["merged", "/file", "not a directory"],
+    ),
+    ("mount -o lowerdir=l,upperdir=u u/m", 2, &["merged", "/u/m"]),
+    (
+        "mount -o lowerdir=l,upperdir=u+v m",
+        2,
+        &["u+v", "'+'", "nix-check=off"],
+    ),
+    (
+        "mount -o 'lowerdir=l,upperdir=u v' m",
+        2,
+        &["u v", "' '", "nix-check=off"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,frobnicate=1 m",
+        2,
+        &["frobnicate"],
+    ),
+    ("mount -o upperdir=u m", 2, &["lowerdir"]),
+    (
+        "mount -o lowerdir=l,upperdir=u",
+        2,
+        &["merged directory", "for example"],
+    ),
+    ("mount", 2, &["none is given", "local-overlay://"]),
+    (
+        "mount 'local-overlay://?upper-layer=rel'",
+        2,
+        &["upper-layer", "rel"],
+    ),
+    ("umount m", 1, &["unmount m", "nothing is mounted"]),
+    (
+        "umount /proc",
+        1,
+        &["/proc", "not a merged view", "umount(8)"],
+    ),
+    ("status m", 1, &["no merged view"]),
+];
+
 /// Every mistake ends with its exit code and one line that names it and the way out.
 #[test]
 fn mistakes_are_explained_in_one_line() {
     let place = Place::new(if is_root() { Who::Root } else { Who::Plain });
-    let at = |name: &str| place.path(name).display().to_string();
     fs::write(place.path("file"), "").unwrap();
-    let layers = place.layers();
-    let merged = at("m");
-    let with = |options: &str| {
-        vec![
-            "mount".into(),
-            "-o".into(),
-            options.to_owned(),
-            merged.clone(),
-        ]
-    };
-    let cases: Vec<(Vec<String>, i32, &[&str])> = vec![
-        (
-            with(&format!("lowerdir={},upperdir={}", at("none"), at("u"))),
-            3,
-            &["lower", "none", "No such"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("file"), at("u"))),
-            3,
-            &["lower", "not a directory"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("l"), at("none"))),
-            3,
-            &["upper", "none", "mkdir"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("l"), at("file"))),
-            3,
-            &["upper", "not a directory"],
-        ),
-        (
-            with(&format!("{layers},workdir={}", at("none"))),
-            3,
-            &["work", "none"],
-        ),
-        (
-            with(&format!("{layers},workdir=/proc")),
-            2,
-            &["workdir=/proc", "filesystem"],
-        ),
-        (with(&format!("{layers},frobnicate=1")), 2, &["frobnicate"]),
-        (with(&format!("upperdir={}", at("u"))), 2, &["lowerdir"]),
-        (
-            vec!["mount".into(), "-o".into(), layers.clone(), at("file")],
-            3,
-            &["file", "not a directory"],
-        ),
-        (
-            vec!["umount".into(), merged.clone()],
-            1,
-            &["nothing is mounted"],
-        ),
-        (
-            vec!["umount".into(), "/proc".into()],
-            1,
-            &["/proc", "not a merged view", "umount(8)"],
-        ),
-        (
-            vec!["status".into(), merged.clone()],
-            1,
-            &["no merged view"],
-        ),
-        (vec!["mount".into()], 2, &["local-overlay://"]),
-        (
-            vec!["mount".into(), "local-overlay://?upper-layer=rel".into()],
-            2,
-            &["upper-layer", "rel"],
-        ),
-    ];
-    for (args, code, parts) in cases {
-        let output = place.overstore().args(&args).output().unwrap();
+    for (words, code, parts) in MISTAKES {
+        let output = place.shell(&format!("\"$O\" {words}")).output().unwrap();
         let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
-        assert!(text.starts_with("error: "), "{args:?}: {text}");
-        for part in parts {
-            assert!(text.contains(part), "{args:?}: {part:?} is not in: {text}");
+        assert_eq!(output.status.code(), Some(*code), "{words}: {text}");
+        assert_eq!(text.lines().count(), 1, "{words}: {text}");
+        assert!(text.starts_with("error: "), "{words}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{words}: {part:?} is not in: {text}");
         }
     }
 }
