@@ -177,7 +177,14 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.make("mkdir", req, (parent, name), NewKind::Directory, mode, reply);
+        self.make(
+            "mkdir",
+            req,
+            (parent, name),
+            NewKind::Directory,
+            mode,
+            reply,
+        );
     }
 
     fn symlink(
