@@ -20,6 +20,7 @@ run() {
 
 if [ "$(id -u)" != 0 ]; then
     [ -w /dev/fuse ] || no "this user may not open /dev/fuse"
+    [ "$mode" != user ] || id -un >/dev/null 2>&1 || no "this user has no name, which fusermount3 asks for"
     processes="--pid --fork --kill-child --mount-proc"
     run env
 fi
