@@ -56,7 +56,7 @@ for round in 1 2 3; do
 done
 
 step "nix run"
-same "$(nix run --store "$url" --impure -f "$(dirname "$0")/world.nix" app -- some words)" \
+same "$(nix run --store "$url" --impure -f "$world" app -- some words)" \
     "lower says app some words"
 
 step "nix shell"

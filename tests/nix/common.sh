@@ -46,7 +46,8 @@ in_upper() { echo "$upper/${1#/nix/store/}"; }
 in_lower() { echo "$lower_store/${1#/nix/store/}"; }
 
 store() { nix-store --store "$url" "$@"; }
-build() { nix-build --quiet --store "$url" --no-out-link "$(dirname "${BASH_SOURCE[0]}")/world.nix" "$@"; }
+world=$(dirname "${BASH_SOURCE[0]}")/world.nix
+build() { nix-build --quiet --store "$url" --no-out-link "$world" "$@"; }
 lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }
 
 # Canonical as Nix leaves it, and seen with the same identity through the mount.

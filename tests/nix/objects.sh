@@ -52,7 +52,8 @@ share_files() {
     for name in "$equal/a" "$equal/b" "$equal2/c"; do
         links=$(stat -c %h "$(in_merged "$name")")
         [ "$links" -ge 3 ] || die "$name has $links links"
-        same "$(stat -c %i "$(in_merged "$name")")" "$(stat -c %i "$(in_upper "$equal/a")")" "inode of $name"
+        same "$(stat -c %i "$(in_merged "$name")")" "$(stat -c %i "$(in_upper "$equal/a")")" \
+            "inode of $name"
     done
     sealed "$equal"
     if fuse_only; then

@@ -18,7 +18,9 @@ make_lower() {
     for name in sh mkdir cat cp mv rm ln chmod sort cut printf ls; do
         ln -s busybox $src/tools/bin/$name
     done
-    for name in "a dir/with space" $'caf\xc3\xa9' 'a dir/+plus'; do echo "$name" >"$src/tree/$name"; done
+    for name in "a dir/with space" $'caf\xc3\xa9' 'a dir/+plus'; do
+        echo "$name" >"$src/tree/$name"
+    done
     printf '#!/bin/sh\n' >$src/tree/run
     chmod +x $src/tree/run
     ln -s "a dir/with space" $src/tree/link
@@ -42,7 +44,7 @@ make_lower() {
         echo "require-drop-supplementary-groups = false" >>$NIX_CONF_DIR/nix.conf
     # Part of the lower store is hard linked through its own .links, as users' stores are.
     nix-build --quiet --no-out-link --store "local?root=$lower" --option auto-optimise-store true \
-        "$here/world.nix" -A lower >/dev/null
+        "$world" -A lower >/dev/null
     nix-store --store "local?root=$lower" --add $src/doubled $src/shared $src/twice >/dev/null
 }
 
