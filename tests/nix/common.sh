@@ -33,6 +33,14 @@ manifest() {
 
 same() { [ "$1" = "$2" ] || die "${3-}: expected \"$2\", got \"$1\""; }
 file_same() { cmp "$1" "$2" || die "$1 differs from $2"; }
+# What changes beneath the mount, past the driver, is shown soon, not in the same instant.
+soon() {
+    for _ in $(seq 60); do
+        if "$@" 2>/dev/null; then return 0; fi
+        sleep 0.05
+    done
+    "$@" || die "still not so after 3 seconds: $*"
+}
 absent() { [ ! -e "$1" ] && [ ! -L "$1" ] || die "$1 should not exist"; }
 present() { [ -e "$1" ] || [ -L "$1" ] || die "$1 should exist"; }
 fails() {

@@ -93,7 +93,8 @@ same "$(cat "$(in_merged "$twice")/f")" twice
 store --delete "$twice"
 absent "$(in_upper "$twice")"
 refresh
-same "$(inodes)" "$lower_inodes" "inodes of the lower object"
+shows_lower() { [ "$(inodes)" = "$lower_inodes" ]; }
+soon shows_lower
 same "$(cat "$(in_merged "$twice")/f")" twice
 store --check-validity "$twice"
 
@@ -104,8 +105,9 @@ store --check-validity "$shared"
 store --optimise
 absent "$(in_upper "$shared")"
 refresh
-same "$(stat -c %i "$(in_merged "$shared")")" "$(stat -c %i "$(in_lower "$shared")")" \
-    "inode of the lower object"
+shared_ino=$(stat -c %i "$(in_lower "$shared")")
+shows_lower() { [ "$(stat -c %i "$(in_merged "$shared")")" = "$shared_ino" ]; }
+soon shows_lower
 file_same "$(in_merged "$shared")" $src/shared
 
 step "deleting what only the lower has changes nothing"
