@@ -1,11 +1,100 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command line.
+//! The command line: reads arguments, calls the room that does the work, prints what it answers.
+//!
+//! Invariant: data goes to standard output, everything else to standard error; an error is one
+//! line, and its kind decides the exit code.
 
-use std::ffi::OsString;
+mod args;
+mod mount;
+mod request;
+mod run;
+mod status;
+
+use crate::error::{Error, Result};
+use args::{Arguments, Command};
+use clap::Parser;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// Exit code of `overstore run` for failures of its own.
+const RUN_FAILED: u8 = 125;
 
 /// Runs the program with `args` (program name first) and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let _count = args.count();
+    let args: Vec<OsString> = args.collect();
+    let parsed = match Arguments::try_parse_from(&args) {
+        Ok(parsed) => parsed,
+        Err(wrong) => return refuse(&wrong, &args),
+    };
+    start_log(parsed.verbose);
+    let verbose = parsed.verbose > 0;
+    let result = match parsed.command {
+        Command::Mount(wanted) => mount::mount(&wanted, &args),
+        Command::Umount(wanted) => mount::umount(&wanted),
+        Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
+        Command::Status(wanted) => status::status(&wanted),
+        Command::Probe { merged } => status::probe(&merged),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("error: {error}"));
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// Prints help, the version, or what is wrong with the arguments.
+fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
+    if wrong.print().is_err() || !wrong.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let subcommand = args.iter().skip(1).find(|arg| !is_flag(arg));
+    if subcommand.is_some_and(|word| word == "run") {
+        return ExitCode::from(RUN_FAILED);
+    }
     ExitCode::from(2)
+}
+
+fn is_flag(arg: &OsStr) -> bool {
+    arg.as_encoded_bytes().starts_with(b"-")
+}
+
+/// `OVERSTORE_LOG` (as `RUST_LOG` elsewhere) decides; without it the number of `-v`.
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = env_logger::Env::new().filter_or("OVERSTORE_LOG", default);
+    let mut log = env_logger::Builder::from_env(filter);
+    if verbose == 0 && std::env::var_os("OVERSTORE_LOG").is_none() {
+        // What is left reads as the other messages do.
+        log.format(|line, record| {
+            let level = match record.level() {
+                log::Level::Error => "error",
+                _ => "warning",
+            };
+            writeln!(line, "{level}: {}", record.args())
+        });
+    }
+    log.init();
+}
+
+/// Writes one line to standard error. Nobody is left to be told when that fails.
+fn say(line: &str) {
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// Writes data to standard output. A reader who has seen enough (a closed pipe) is no failure.
+fn print(text: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::environment("write to standard output", why))
+        }
+        _ => Ok(()),
+    }
 }

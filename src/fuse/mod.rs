@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The FUSE driver: translates kernel requests to operations of `merged`.
+//! The FUSE driver: translates requests of the kernel to operations of `merged`.
+//!
+//! Decides how the protocol is used (no-open mode, lifetimes as `merged` says, 1 MiB writes) and
+//! nothing about files. Invariant: `fuser` is named in this room only, and no handler decides.
 
-use crate::error::Result;
+mod adapter;
+mod answer;
+mod control;
+mod notifier;
+
+pub use control::{STATUS_BYTES, control_status};
+
+use crate::error::{Error, Result};
 use crate::merged::MergedFs;
+use adapter::Adapter;
+use fuser::{Config, Session, SessionACL};
 use std::fmt;
 use std::os::fd::OwnedFd;
-
-/// The largest status text that the control ioctl returns, in bytes.
-pub const STATUS_BYTES: usize = 8192;
+use std::sync::Arc;
 
 /// How one session is served.
 pub struct SessionOptions {
@@ -29,16 +39,29 @@ impl fmt::Debug for SessionOptions {
 ///
 /// Calls `ready` once the kernel and the driver have agreed (INIT), that is when the mount works.
 pub fn serve(
-    _device: OwnedFd,
-    _fs: MergedFs,
-    _options: SessionOptions,
-    _ready: impl FnOnce(),
+    device: OwnedFd,
+    fs: MergedFs,
+    options: SessionOptions,
+    ready: impl FnOnce(),
 ) -> Result<()> {
-    Ok(())
-}
-
-/// Asks the driver of the merged directory `dir` (an open directory descriptor, not `O_PATH`)
-/// for its status text; `None` if no overstore driver answers there.
-pub fn control_status(_dir: &OwnedFd) -> Result<Option<String>> {
-    Ok(None)
+    let failed = |what: &str, error: &dyn fmt::Display| Error::environment(what, error);
+    crate::sys::signals::ignore_file_size_signal()
+        .map_err(|error| failed("ignore SIGXFSZ", &error))?;
+    // The kernel applies the caller's umask; the driver's own must take nothing more.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let fs = Arc::new(fs);
+    let notices = fs.take_notices();
+    let mut config = Config::default();
+    config.n_threads = Some(options.threads.max(1));
+    let adapter = Adapter::new(Arc::clone(&fs), options.status);
+    let session = Session::from_fd(adapter, device, SessionACL::All, config)
+        .map_err(|error| failed("agree with the kernel on the FUSE protocol", &error))?;
+    if let Some(notices) = notices {
+        notifier::start(notices, session.notifier())
+            .map_err(|error| failed("start the notifier thread", &error))?;
+    }
+    ready();
+    session
+        .run()
+        .map_err(|error| failed("serve the mount", &error))
 }

@@ -1,1 +1,35 @@
-//! Room layer.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The two directory trees underneath the merged view, and the only system calls made on them.
+//!
+//! Invariant: [`Lower`] has no operation that changes anything and hands out no descriptor that
+//! could; everything that writes is a method of [`Upper`]. Every operation takes one directory
+//! descriptor and one name, never a path, so no symbolic link is ever followed.
+
+mod entries;
+mod identity;
+mod markers;
+mod stat;
+mod tree;
+mod upper;
+mod upper_object;
+
+pub use entries::{DirEntry, Listed};
+pub use identity::{Devices, Ino};
+pub use markers::Marks;
+pub use rustix::io::Errno;
+pub use stat::{Kind, Stat, Timestamp};
+pub use tree::{Lower, Tree};
+pub use upper::{NewKind, Owner, Upper};
+pub use upper_object::{TimeChange, Times, WriteFd};
+
+/// Which of the two trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LayerId {
+    /// The tree that is never modified.
+    Lower,
+    /// The tree that holds everything new.
+    Upper,
+}
+
+/// The result of one operation on a layer: the errno is the backing filesystem's own.
+pub type Result<T> = std::result::Result<T, Errno>;

@@ -1,9 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The merged filesystem: operations on nodes over an upper and a lower layer.
+//!
+//! Decides everything that the kernel asks, in terms of nodes and names; knows nothing of the
+//! FUSE protocol. Invariant: a handler that works by name checks that it found the node's own
+//! object, and answers ESTALE, never ENOENT, if it did not: the kernel then looks again.
 
-use crate::error::Result;
+mod attributes;
+mod directory;
+mod fds;
+mod file;
+mod ids;
+mod list;
+mod locate;
+mod lookup;
+mod make;
+mod node;
+mod notice;
+mod remove;
+mod rename;
+mod table;
+mod xattr;
+
+pub use attributes::AttrChange;
+pub use list::ListItem;
+pub use lookup::{Entry, Looked};
+pub use node::NodeId;
+pub use notice::Notice;
+
+use crate::error::{Error, Result};
+use crate::layer::{Errno, LayerId, Lower, Tree, Upper, WriteFd};
+use fds::Cache;
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
+
+/// The result of one operation: the errno is the caller's.
+type Outcome<T> = std::result::Result<T, Errno>;
+
+/// A lifetime that does not end: the kernel's clock ticks overflow beyond this one.
+const FOREVER: Duration = Duration::from_secs(1_000_000_000);
+
+/// The directory of hard links that Nix keeps at the top of a store; never shown from the lower,
+/// because Nix's collector removes from it what only the lower uses.
+const LINKS: &[u8] = b".links";
 
 /// What the driver needs to know about one merged view.
 #[derive(Debug, Clone)]
@@ -20,11 +63,94 @@ pub struct Options {
 
 /// A merged view that is ready to be served.
 #[derive(Debug)]
-pub struct MergedFs {}
+pub struct MergedFs {
+    upper: Upper,
+    lower: Lower,
+    upper_root: Arc<OwnedFd>,
+    lower_root: Arc<OwnedFd>,
+    xattr: bool,
+    lower_ttl: Duration,
+    ids: ids::Squash,
+    privileged: bool,
+    table: table::Table,
+    dirs: Cache<Arc<OwnedFd>>,
+    files: Cache<FileFd>,
+    listings: RwLock<HashMap<NodeId, Arc<Mutex<list::MergedListing>>>>,
+    tops: Mutex<notice::Tops>,
+    notices: mpsc::Sender<Notice>,
+    inbox: Mutex<Option<mpsc::Receiver<Notice>>>,
+}
+
+/// A regular file kept open for a node.
+#[derive(Debug, Clone)]
+enum FileFd {
+    Read(Arc<OwnedFd>),
+    Write(Arc<WriteFd>),
+}
 
 impl MergedFs {
     /// Opens both layers. Do it before mounting, so that the mountpoint may cover a layer.
-    pub fn open(_options: &Options) -> Result<MergedFs> {
-        Ok(MergedFs {})
+    pub fn open(options: &Options) -> Result<MergedFs> {
+        let (upper, devices) = Upper::open(&options.upper)?;
+        let lower = Lower::open(&options.lower, devices)?;
+        let share = |tree: &Tree| tree.share_root().map(Arc::new);
+        let failed = |errno| Error::environment("open the layers", errno);
+        let (upper_root, lower_root) = (
+            share(&upper).map_err(failed)?,
+            share(&lower).map_err(failed)?,
+        );
+        let root = lookup::root_node(&upper, &lower).map_err(failed)?;
+        let (dirs, files) = fds::capacities();
+        let (notices, inbox) = mpsc::channel();
+        Ok(MergedFs {
+            upper,
+            lower,
+            upper_root,
+            lower_root,
+            xattr: options.xattr,
+            lower_ttl: options.lower_ttl,
+            ids: ids::Squash::of_this_process()?,
+            privileged: rustix::process::geteuid().is_root(),
+            table: table::Table::new(root),
+            dirs: Cache::new(dirs),
+            files: Cache::new(files),
+            listings: RwLock::default(),
+            tops: Mutex::default(),
+            notices,
+            inbox: Mutex::new(Some(inbox)),
+        })
+    }
+
+    /// Hands out the receiving end of the notices, once.
+    pub fn take_notices(&self) -> Option<mpsc::Receiver<Notice>> {
+        self.inbox.lock().take()
+    }
+
+    /// Returns how many nodes the kernel may name.
+    pub fn nodes(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Takes back `count` references of the kernel to a node.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        if self.table.forget(id, count) == table::Forgotten::Gone {
+            self.dirs.remove_node(id);
+            self.files.remove_node(id);
+            if self.listings.read().contains_key(&id) {
+                self.listings.write().remove(&id);
+            }
+        }
+    }
+
+    /// Returns the state of the upper's filesystem, where everything new goes.
+    pub fn statfs(&self) -> Outcome<rustix::fs::StatVfs> {
+        self.upper.statfs()
+    }
+
+    fn tree(&self, layer: LayerId) -> &Tree {
+        match layer {
+            LayerId::Upper => &self.upper,
+            LayerId::Lower => &self.lower,
+        }
     }
 }

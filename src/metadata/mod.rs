@@ -1,1 +1,116 @@
-//! Room metadata.
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The upper database: Nix's own, at `STATE/db/db.sqlite`, shared live with Nix.
+//!
+//! Decides what is created, locked and refused there; all SQL lives in this room. Invariant:
+//! nothing of a lower store is ever created, locked or written, and no table that Nix's core
+//! schema does not name is ever touched.
+//!
+//! * `directories`: the state directory with Nix's modes, and the collector's ballast.
+//! * `lock`: the big lock, which keeps schema upgrades out.
+//! * `schema`: the version file and the tables of version 10.
+//! * `database`: one way to open, with Nix's connection settings and patience.
+
+mod database;
+mod directories;
+mod lock;
+mod schema;
+
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use database::Database;
+use lock::BigLock;
+use rustix::fs::{Access, AtFlags, CWD, Timespec, accessat};
+use rustix::thread::{NanosleepRelativeResult, nanosleep};
+use schema::Version;
+use std::path::Path;
+use std::time::Duration;
+
+/// What [`prepare_state`] found or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// The layout has no state: it was given by mount options.
+    NotKept,
+    /// The state is used as it is: the layout is read-only, or the state may not be written.
+    ReadOnly,
+    /// The database was there.
+    Present,
+    /// The database was created.
+    Created,
+}
+
+/// Makes sure that the state directory and the upper database exist, as Nix would on opening
+/// the store. The big lock is released again: holding it for the life of a mount would keep
+/// Nix from upgrading the schema.
+///
+/// # Errors
+/// A database of another schema version is refused, also by a read-only layout. A state that may
+/// not be written is an error only if the database is not there yet.
+pub fn prepare_state(layout: &Layout) -> Result<Prepared> {
+    let Some(state) = layout.state.as_deref() else {
+        return Ok(Prepared::NotKept);
+    };
+    let found = schema::read(state)?;
+    found.refuse_others(state)?;
+    if layout.read_only {
+        return Ok(Prepared::ReadOnly);
+    }
+    let directory = state.join("db");
+    if found == Version::Current && !may(&directory, Access::READ_OK | Access::WRITE_OK) {
+        return use_as_it_is(state);
+    }
+    prepare_writable(state)
+}
+
+fn prepare_writable(state: &Path) -> Result<Prepared> {
+    directories::create(state)?;
+    let lock = BigLock::shared(state)?;
+    // Read again: a new database or an upgrade may have been finished before the lock was ours.
+    let found = schema::read(state)?;
+    found.refuse_others(state)?;
+    let prepared = match found {
+        Version::New => {
+            // The shared lock suffices, as it does for Nix: several creators make the same tables.
+            Database::create(state)?;
+            schema::write(state)?;
+            Prepared::Created
+        }
+        _ => {
+            Database::open(state)?.check_core_tables()?;
+            Prepared::Present
+        }
+    };
+    lock.release();
+    Ok(prepared)
+}
+
+/// Accepts a finished database that may be read but not written.
+fn use_as_it_is(state: &Path) -> Result<Prepared> {
+    let path = database::path(state);
+    if may(&path, Access::READ_OK) {
+        log::info!("{} may not be written; using it as it is", state.display());
+        return Ok(Prepared::ReadOnly);
+    }
+    Err(Error::on("open database", path, "it may not be read").hint(UNUSABLE))
+}
+
+/// The way out where the state cannot be used.
+const UNUSABLE: &str = "run as its owner, or add state=/DIR to the store URL";
+
+/// Tells whether this process may do `what` to `path`, with its effective ids.
+fn may(path: &Path, what: Access) -> bool {
+    accessat(CWD, path, what, AtFlags::EACCESS).is_ok()
+}
+
+/// Waits for about `time`; a signal may end it early.
+fn nap(time: Duration) {
+    let time = Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    };
+    if let NanosleepRelativeResult::Err(errno) = nanosleep(&time) {
+        log::debug!("cannot wait: {errno}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's list of mounts, and which of them are merged views.
+//!
+//! Invariant: paths are the bytes the kernel means, unescaped; nothing here touches a mount.
+
+use crate::error::{Error, Kind, Result};
+use crate::layout::{parse_fuse_type, unescape_mount_field};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// The list of the calling process's mount namespace.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One line of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The mount id (reused by the kernel after an unmount).
+    pub id: u64,
+    /// The id of the mount this one stands on.
+    pub parent: u64,
+    /// Where it is mounted, relative to the process's root.
+    pub mount_point: PathBuf,
+    /// Options of this mount (`rw,nosuid`).
+    pub options: OsString,
+    /// The filesystem type, with its subtype.
+    pub fs_type: OsString,
+    /// The source.
+    pub source: OsString,
+    /// Options of the filesystem (`lowerdir=...` for the kernel's overlay), still escaped, as
+    /// only the escapes tell a comma in a value from one between options.
+    pub super_options: OsString,
+}
+
+/// The layers of a merged view as its mount tells them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// The lower store directory.
+    pub lower: PathBuf,
+    /// The upper directory.
+    pub upper: PathBuf,
+}
+
+/// Which backend a merged view is served by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Our FUSE driver.
+    Fuse,
+    /// The kernel's OverlayFS.
+    Kernel,
+}
+
+impl Backend {
+    /// Returns the word for it on the command line and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Backend::Fuse => "fuse",
+            Backend::Kernel => "kernel",
+        }
+    }
+}
+
+impl Entry {
+    /// Returns the layers and the backend if this is a merged view: any mount of our driver, or
+    /// an overlay of the kernel with exactly one lower and an upper that Nix would accept.
+    pub fn merged_view(&self) -> Option<(Backend, Layers)> {
+        if self.source != "overlay" {
+            return None;
+        }
+        if let Some((lower, upper)) = parse_fuse_type(&self.fs_type) {
+            return Some((Backend::Fuse, Layers { lower, upper }));
+        }
+        if self.fs_type == "overlay" {
+            return Some((Backend::Kernel, layers_of_overlay(&self.super_options)?));
+        }
+        None
+    }
+}
+
+/// Reads the options the kernel shows for an overlay; a `,` of a path is escaped there too.
+fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
+    let mut lower = None;
+    let mut upper = None;
+    for option in options.as_bytes().split(|&byte| byte == b',') {
+        if let Some(value) = option
+            .strip_prefix(b"lowerdir=".as_slice())
+            .or_else(|| option.strip_prefix(b"lowerdir+=".as_slice()))
+        {
+            if lower.replace(PathBuf::from(unescape(value))).is_some() {
+                return None;
+            }
+        } else if let Some(value) = option.strip_prefix(b"upperdir=".as_slice()) {
+            upper = Some(PathBuf::from(unescape(value)));
+        }
+    }
+    Some(Layers {
+        lower: lower?,
+        upper: upper?,
+    })
+}
+
+/// Reads the mounts of this process's mount namespace.
+pub fn read() -> Result<Vec<Entry>> {
+    let text = std::fs::read(MOUNTINFO)
+        .map_err(|why| Error::on("read", MOUNTINFO, why).hint("mount /proc"))?;
+    parse(&text)
+}
+
+/// Parses the text of a mountinfo file.
+pub fn parse(text: &[u8]) -> Result<Vec<Entry>> {
+    text.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            parse_line(line).ok_or_else(|| {
+                let shown = line.escape_ascii().to_string();
+                Error::new(Kind::Environment, format!("read {MOUNTINFO}"), shown)
+            })
+        })
+        .collect()
+}
+
+/// `36 35 98:0 /root /point options tag:1 - type source super`: tags vary in number.
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let mut fields = fields.skip(2);
+    let mount_point = PathBuf::from(unescape(fields.next()?));
+    let options = unescape(fields.next()?);
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    Some(Entry {
+        id,
+        parent,
+        mount_point,
+        options,
+        fs_type: unescape(fields.next()?),
+        source: unescape(fields.next()?),
+        super_options: OsStr::from_bytes(fields.next().unwrap_or_default()).to_os_string(),
+    })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Returns what a field stands for.
+fn unescape(field: &[u8]) -> OsString {
+    OsString::from_vec(unescape_mount_field(field))
+}
+
+/// Returns the topmost mount at `point`: the one that a path lookup arrives at.
+pub fn topmost<'a>(mounts: &'a [Entry], point: &Path) -> Option<&'a Entry> {
+    let here = || mounts.iter().filter(|entry| entry.mount_point == point);
+    // The list is in order of ids, which the kernel reuses: only the parents tell the stacking.
+    here().find(|entry| !here().any(|other| other.parent == entry.id && other.id != entry.id))
+}
+
+/// Finds the topmost mount at a path as a user spells it (relative, through symlinks), without
+/// touching the mount itself as long as the spelling allows it: the driver may hang or be dead.
+pub fn find<'a>(mounts: &'a [Entry], spelled: &Path) -> Option<&'a Entry> {
+    let absolute = std::path::absolute(spelled).ok()?;
+    if let Some(entry) = topmost(mounts, &absolute) {
+        return Some(entry);
+    }
+    let parent = absolute.parent().and_then(|dir| dir.canonicalize().ok());
+    if let (Some(parent), Some(name)) = (parent, absolute.file_name())
+        && let Some(entry) = topmost(mounts, &parent.join(name))
+    {
+        return Some(entry);
+    }
+    topmost(mounts, &absolute.canonicalize().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(id: u64, parent: u64, point: &str) -> Entry {
+        Entry {
+            id,
+            parent,
+            mount_point: point.into(),
+            options: "rw".into(),
+            fs_type: "tmpfs".into(),
+            source: "tmpfs".into(),
+            super_options: "rw".into(),
+        }
+    }
+
+    #[test]
+    fn reads_a_line_of_ours() {
+        let text = b"59 28 0:47 / /m\\040x/s rw,relatime shared:5 master:1 - \
+            fuse.overstore,lowerdir=/l\\040a\\134,b,upperdir=/u overlay rw,user_id=0\n";
+        let entries = parse(text).expect("a well-formed line");
+        assert_eq!(entries[0].mount_point, Path::new("/m x/s"));
+        let (backend, layers) = entries[0].merged_view().expect("a merged view");
+        assert_eq!(backend, Backend::Fuse);
+        assert_eq!(layers.lower, Path::new("/l a,b"));
+        assert_eq!(layers.upper, Path::new("/u"));
+    }
+
+    #[test]
+    fn reads_overlays_of_the_kernel_with_one_lower_only() {
+        let text = b"59 28 0:47 / /m rw - overlay overlay rw,lowerdir=/a\\054b,upperdir=/u,x\n\
+            60 28 0:48 / /n rw - overlay overlay rw,lowerdir+=/a,lowerdir+=/b,upperdir=/u\n\
+            61 28 0:49 / /o rw - overlay other rw,lowerdir=/a,upperdir=/u\n";
+        let entries = parse(text).expect("well-formed lines");
+        let (backend, layers) = entries[0].merged_view().expect("a merged view");
+        assert_eq!(backend, Backend::Kernel);
+        assert_eq!(layers.lower, Path::new("/a,b"));
+        assert_eq!(entries[1].merged_view(), None);
+        assert_eq!(entries[2].merged_view(), None);
+    }
+
+    #[test]
+    fn refuses_a_line_that_is_cut() {
+        let error = parse(b"59 28 0:47 / /m rw").expect_err("no type");
+        assert!(error.to_string().contains("59 28"), "{error}");
+    }
+
+    #[test]
+    fn the_topmost_mount_is_told_by_parents_not_by_order() {
+        let mounts = [entry(5, 9, "/m"), entry(9, 1, "/m"), entry(7, 5, "/m/in")];
+        assert_eq!(topmost(&mounts, Path::new("/m")).map(|e| e.id), Some(5));
+        assert_eq!(topmost(&mounts, Path::new("/none")), None);
+    }
+
+    /// Escapes as the kernel's `mangle` does.
+    fn mangle(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for &byte in text {
+            if b" \t\n\\#".contains(&byte) {
+                out.extend(format!("\\{byte:03o}").into_bytes());
+            } else {
+                out.push(byte);
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_survives_the_kernels_escapes(
+            name in proptest::collection::vec(1u8..=255, 1..40),
+            tags in 0usize..3,
+        ) {
+            let point = [b"/".as_slice(), &name].concat();
+            let mut line = b"36 35 98:0 / ".to_vec();
+            line.extend(mangle(&point));
+            line.extend(b" rw,noatime ".iter());
+            line.extend(b"master:1 ".repeat(tags));
+            line.extend(b"- ".iter());
+            let upper = Path::new(OsStr::from_bytes(&point));
+            let kind = crate::layout::fuse_type(Path::new("/l"), upper).expect("short paths");
+            line.extend(mangle(kind.as_bytes()));
+            line.extend(b" overlay rw\n".iter());
+            let entries = parse(&line).expect("a well-formed line");
+            prop_assert_eq!(entries[0].mount_point.as_os_str().as_bytes(), &point);
+            let (_, layers) = entries[0].merged_view().expect("a merged view");
+            prop_assert_eq!(layers.upper.as_os_str().as_bytes(), &point);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            drop(parse(&text));
+        }
+    }
+}

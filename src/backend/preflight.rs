@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be known to be wrong before anything is mounted.
+//!
+//! Invariant: every refusal names the directory and the way out; nothing is changed here.
+
+use super::{Request, mountinfo, status};
+use crate::error::{Error, Result};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock};
+use rustix::io::Errno;
+use std::fs::{self, Metadata};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A mountpoint that was found free, and stays so until this is dropped: drivers that start at
+/// the same time take turns.
+#[derive(Debug)]
+pub struct Mountpoint {
+    /// The directory, free of symlinks.
+    pub merged: PathBuf,
+    _turn: Option<OwnedFd>,
+}
+
+/// Checks that `request` can be mounted, and returns its mountpoint.
+pub fn check(request: &Request) -> Result<Mountpoint> {
+    layers(request)?;
+    let named = &request.layout.merged;
+    let merged = free_mountpoint(named)?;
+    if request.options.nix_check && merged != *named {
+        log::warn!(
+            "{} is in truth {}: Nix must be given the second",
+            named.display(),
+            merged.display()
+        );
+    }
+    let turn = take_turn(&merged);
+    // Somebody may have had the turn before.
+    free_mountpoint(&merged)?;
+    Ok(Mountpoint {
+        merged,
+        _turn: turn,
+    })
+}
+
+/// Waits for other drivers that are about to mount on `merged`. Who may not lock the directory
+/// mounts all the same.
+fn take_turn(merged: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let turn = rustix::fs::open(merged, flags, Mode::empty()).ok()?;
+    flock(&turn, FlockOperation::LockExclusive).ok()?;
+    Some(turn)
+}
+
+/// Checks the lower, the upper and the work directory.
+pub fn layers(request: &Request) -> Result<()> {
+    let layout = &request.layout;
+    layout.check_nesting()?;
+    if request.options.nix_check {
+        layout.nix_check()?;
+    }
+    directory(
+        "lower",
+        &layout.lower,
+        "create it, or correct the lower store's setting",
+    )?;
+    fs::read_dir(&layout.lower).map_err(|why| {
+        Error::on("read lower directory", &layout.lower, why)
+            .hint("the user of the driver must be allowed to read it")
+    })?;
+    let upper = directory("upper", &layout.upper, "create it: mkdir -p")?;
+    if !request.options.read_only {
+        writable(&layout.upper)?;
+    }
+    match &layout.work {
+        Some(work) => same_filesystem(&upper, &layout.upper, work),
+        None => Ok(()),
+    }
+}
+
+fn directory(which: &str, path: &Path, missing: &str) -> Result<Metadata> {
+    let metadata = fs::metadata(path).map_err(|why| {
+        let error = Error::on(&format!("open {which} directory"), path, &why);
+        match why.kind() {
+            std::io::ErrorKind::NotFound => error.hint(missing),
+            _ => error,
+        }
+    })?;
+    if metadata.is_dir() {
+        return Ok(metadata);
+    }
+    Err(Error::on(
+        &format!("open {which} directory"),
+        path,
+        "not a directory",
+    ))
+}
+
+fn writable(upper: &Path) -> Result<()> {
+    accessat(
+        CWD,
+        upper,
+        Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(|why| {
+        let hint = match why {
+            Errno::ROFS => "its filesystem is read-only: mount with `-o ro`",
+            _ => "the user of the driver must own it; or mount with `-o ro`",
+        };
+        Error::on("write to upper directory", upper, why).hint(hint)
+    })
+}
+
+fn same_filesystem(upper: &Metadata, upper_path: &Path, work: &Path) -> Result<()> {
+    // The kernel creates its own inside it, and refuses a missing one just as we do.
+    let metadata = directory("work", work, "create it beside the upper directory")?;
+    if metadata.dev() == upper.dev() {
+        return Ok(());
+    }
+    Err(Error::usage(
+        format!("workdir={}", work.display()),
+        format!("not on the filesystem of upperdir={}", upper_path.display()),
+    )
+    .hint("put it beside the upper directory, or leave it out: FUSE needs none"))
+}
+
+/// Checks that `merged` is a directory on which no merged view stands, and resolves it.
+fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
+    let mounts = mountinfo::read()?;
+    if let Some(entry) = mountinfo::find(&mounts, merged)
+        && entry.merged_view().is_some()
+    {
+        return Err(already_mounted(&entry.mount_point));
+    }
+    let missing = "create it: mkdir -p";
+    let found = directory("merged", merged, missing).and_then(|_| {
+        fs::canonicalize(merged).map_err(|why| Error::on("resolve merged directory", merged, why))
+    });
+    found.map_err(|error| match fs::metadata(merged) {
+        Err(why) if why.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => Error::on(
+            "mount on",
+            merged,
+            "a FUSE mount whose driver is gone stands there",
+        )
+        .hint(format!("remove it: overstore umount {}", merged.display())),
+        _ => error,
+    })
+}
+
+fn already_mounted(merged: &Path) -> Error {
+    let what = Error::on("mount on", merged, status::holder(merged));
+    what.hint(format!(
+        "unmount it first: overstore umount {}",
+        merged.display()
+    ))
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `overstore run`: a command in a private mount namespace with the merged view at the store
+//! directory.
+//!
+//! Decides the order of steps; what each does to the system is in the files beside. Invariants:
+//! the command runs in the process that was started (same pid, terminal, signals), and nothing of
+//! ours reaches it or the host; this process stays single-threaded until then.
+
+mod namespace;
+mod root;
+mod server;
+
+use super::{MountSpec, Request, direct, preflight};
+use crate::error::{Error, Result};
+use overstore_mount::{Markers, Overlay};
+use rustix::io::Errno;
+use rustix::process::{chdir, getcwd, umask};
+use server::Server;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Which backend may serve the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// FUSE wherever it works, else the kernel.
+    Auto,
+    /// FUSE alone.
+    Fuse,
+    /// The kernel's OverlayFS alone.
+    Kernel,
+}
+
+/// What to run, and in which view.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The view.
+    pub request: Request,
+    /// Who may serve it.
+    pub choice: Choice,
+    /// The command and its arguments.
+    pub command: Vec<OsString>,
+    /// Whether the driver may go on writing its log to our standard error.
+    pub verbose: bool,
+}
+
+/// Why the command was not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code: 125 for failures of ours, 126 cannot execute, 127 not found.
+    pub code: u8,
+    /// What went wrong.
+    pub error: Error,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure { code: 125, error }
+    }
+}
+
+/// Becomes the command of `run`; returns only if that fails.
+pub fn run(run: &Run) -> Failure {
+    match enter(run) {
+        Ok(()) => execute(&run.command),
+        Err(error) => Failure::from(error),
+    }
+}
+
+/// Makes the namespace and the view in it, and returns to where the caller was.
+fn enter(run: &Run) -> Result<()> {
+    preflight::layers(&run.request)?;
+    let place = getcwd(Vec::new());
+    let mask = umask(rustix::fs::Mode::empty());
+    let kind = namespace::enter()?;
+    let store = &run.request.layout.store_dir;
+    let result = stage(run, kind);
+    umask(mask);
+    result?;
+    match place {
+        Ok(place) => chdir(place.as_c_str()).map_err(|why| {
+            Error::on(
+                "return to current directory",
+                OsStr::from_bytes(place.to_bytes()),
+                why,
+            )
+            .hint(format!(
+                "start from another directory than one below {}",
+                store.display()
+            ))
+        }),
+        Err(why) => Err(Error::environment("find the current directory", why)
+            .hint("it was removed: start from another one")),
+    }
+}
+
+/// Puts the view at the store directory, and at Nix's real directory where that is another one.
+fn stage(run: &Run, kind: namespace::Kind) -> Result<()> {
+    let store = &run.request.layout.store_dir;
+    let device = device(run)?;
+    let server = match &device {
+        Some(device) => Some(Server::start(device, &run.request, run.verbose)?),
+        None => None,
+    };
+    let cover = root::provide(store)?;
+    match (device, server) {
+        (Some(device), Some(server)) => fuse(run, kind, &device, server)?,
+        _ => kernel(run, kind)?,
+    }
+    also_at(&run.request.layout.merged, store)?;
+    cover.close();
+    Ok(())
+}
+
+/// Opens the FUSE device, or decides for the kernel.
+fn device(run: &Run) -> Result<Option<OwnedFd>> {
+    if run.choice == Choice::Kernel {
+        return Ok(None);
+    }
+    match direct::open_device() {
+        Ok(device) => Ok(Some(device)),
+        Err(why) if run.choice == Choice::Auto => {
+            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
+            Ok(None)
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> Result<()> {
+    let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
+    match direct::mount(device, &spec) {
+        Ok(()) => {
+            log::info!("served by FUSE");
+            server.serve()
+        }
+        Err(why @ (Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::INVAL))
+            if run.choice == Choice::Auto =>
+        {
+            let why = direct::mount_error(&spec, why);
+            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
+            kernel(run, kind)
+        }
+        Err(why) => Err(direct::mount_error(&spec, why)),
+    }
+}
+
+fn kernel(run: &Run, kind: namespace::Kind) -> Result<()> {
+    let layout = &run.request.layout;
+    let work = layout.work_or_default();
+    if let Err(why) = std::fs::create_dir(&work)
+        && why.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(Error::on("create work directory", &work, why)
+            .hint("name one beside the upper directory with `-o workdir=`"));
+    }
+    let overlay = Overlay {
+        lower: layout.lower.clone(),
+        upper: layout.upper.clone(),
+        work,
+        merged: layout.store_dir.clone(),
+        markers: match kind {
+            namespace::Kind::Mount if namespace::initial() => Markers::Trusted,
+            _ => Markers::User,
+        },
+        read_only: run.request.options.read_only,
+        nosuid_nodev: !run.request.options.suid || !run.request.options.dev,
+    };
+    overstore_mount::overlay(&overlay).map_err(|why| {
+        Error::on("mount OverlayFS on", &overlay.merged, why)
+            .hint("use `--backend fuse` where the kernel cannot serve this layout")
+    })?;
+    log::info!(
+        "served by the kernel's OverlayFS, markers {:?}",
+        overlay.markers
+    );
+    Ok(())
+}
+
+/// Shows the view at `merged` as well, if that exists: Nix's mount check looks there.
+fn also_at(merged: &Path, store: &Path) -> Result<()> {
+    if merged == store || !merged.is_dir() {
+        return Ok(());
+    }
+    rustix::mount::mount_bind(store, merged)
+        .map_err(|why| Error::on("bind the view on", merged, why))
+}
+
+/// Executes the command in this process.
+fn execute(command: &[OsString]) -> Failure {
+    let Some((program, args)) = command.split_first() else {
+        return Failure::from(Error::usage("overstore run", "no command"));
+    };
+    // `exec` gives SIGPIPE its default back, which the Rust runtime had set to be ignored.
+    let why = Command::new(program).args(args).exec();
+    let (code, why) = match why.kind() {
+        io::ErrorKind::NotFound => (127, why),
+        // A search path with a directory that this user may not enter hides the true reason.
+        io::ErrorKind::PermissionDenied if !in_search_path(program) => {
+            (127, io::Error::from(Errno::NOENT))
+        }
+        _ => (126, why),
+    };
+    Failure {
+        code,
+        error: Error::on("run", program, why),
+    }
+}
+
+/// Whether `program` is a path, or there is such a file in the search path.
+fn in_search_path(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/')
+        || std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).any(|dir| dir.join(program).symlink_metadata().is_ok())
+        })
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The private namespaces of one run.
+//!
+//! Invariant: nothing mounted here reaches the host; user and group ids stay what they are.
+
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{getegid, geteuid};
+use std::fs;
+use std::io;
+
+/// Which namespaces were made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A mount namespace, as this process may mount.
+    Mount,
+    /// A user namespace too, in which a plain user may mount.
+    User,
+}
+
+/// Moves this process into namespaces of its own.
+pub(super) fn enter() -> Result<Kind> {
+    let kind = match unshare(CloneFlags::CLONE_NEWNS) {
+        Ok(()) => Kind::Mount,
+        Err(Errno::EPERM) => {
+            enter_user_namespace()?;
+            Kind::User
+        }
+        Err(why) => return Err(Error::environment("make a mount namespace", why)),
+    };
+    // Mounts of the host still arrive; ours do not go there.
+    mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .map_err(|why| refused(Error::environment("make the mount namespace private", why)))?;
+    Ok(kind)
+}
+
+/// Whether this is the machine's first user namespace, in which root may write `trusted.*`.
+pub(super) fn initial() -> bool {
+    const EVERYTHING: &str = "0 0 4294967295";
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(EVERYTHING.split(' ')))
+}
+
+fn enter_user_namespace() -> Result<()> {
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+        .map_err(|why| refused(Error::environment("make a user namespace", why)))?;
+    // Without this the kernel lets no plain user write the map of groups.
+    match fs::write("/proc/self/setgroups", "deny") {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            return Err(map_error("setgroups", why));
+        }
+        _ => {}
+    }
+    for (file, id) in [("uid_map", uid), ("gid_map", gid)] {
+        fs::write(format!("/proc/self/{file}"), format!("{id} {id} 1"))
+            .map_err(|why| map_error(file, why))?;
+    }
+    Ok(())
+}
+
+fn map_error(file: &str, why: io::Error) -> Error {
+    refused(Error::on("write", format!("/proc/self/{file}"), why))
+}
+
+/// Adds what usually forbids user namespaces.
+fn refused(error: Error) -> Error {
+    const SWITCHES: [(&str, &str, &str); 3] = [
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        (
+            "/proc/sys/user/max_user_namespaces",
+            "0",
+            "user.max_user_namespaces=10000",
+        ),
+    ];
+    for (file, forbids, permit) in SWITCHES {
+        if fs::read_to_string(file).is_ok_and(|value| value.trim() == forbids) {
+            return error.hint(format!("as root run `sysctl {permit}`"));
+        }
+    }
+    error.hint(
+        "a sandbox forbids it (containers: --security-opt seccomp=unconfined, or --privileged); \
+         run as root, or use `overstore mount`",
+    )
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which merged views are mounted, from which layers, and who serves them.
+//!
+//! Invariant: a hung or dead driver is told as such and never blocks the answer: it is asked by a
+//! process of its own, which is abandoned if it does not end.
+
+use super::mountinfo::{self, Backend, Entry};
+use super::{Request, Way};
+use crate::error::{Error, Result};
+use crate::fuse;
+use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long a driver may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The hidden command by which this program asks one driver from a process of its own.
+pub const PROBE: &str = "probe";
+
+/// Whether a merged view answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The driver answers, or the kernel serves it.
+    Alive,
+    /// No driver serves it any more.
+    Dead,
+    /// The driver did not answer in time.
+    Hung,
+    /// This user may not ask the driver.
+    Unknown,
+}
+
+/// One merged view.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Where it is mounted.
+    pub merged: PathBuf,
+    /// Its lower store directory.
+    pub lower: PathBuf,
+    /// Its upper directory.
+    pub upper: PathBuf,
+    /// Who serves it.
+    pub backend: Backend,
+    /// Whether it answers.
+    pub state: State,
+    /// What its driver says of itself: `pid`, `uid`, `version`, `options`.
+    pub driver: Option<Value>,
+}
+
+impl View {
+    /// Returns the stable JSON form.
+    pub fn json(&self) -> Value {
+        let told = |key| {
+            self.driver
+                .as_ref()
+                .and_then(|driver| driver.get(key))
+                .cloned()
+                .unwrap_or(Value::Null)
+        };
+        json!({
+            "merged": json_path(&self.merged),
+            "lower": json_path(&self.lower),
+            "upper": json_path(&self.upper),
+            "backend": self.backend.word(),
+            "state": self.state,
+            "pid": told("pid"),
+            "uid": told("uid"),
+            "version": told("version"),
+            "options": told("options"),
+        })
+    }
+}
+
+/// A path as JSON: a string, or an array of byte values if it is not UTF-8.
+fn json_path(path: &Path) -> Value {
+    match path.to_str() {
+        Some(text) => Value::from(text),
+        None => Value::from(path.as_os_str().as_bytes()),
+    }
+}
+
+/// Returns all merged views of this mount namespace; of several on one mountpoint the topmost.
+pub fn all() -> Result<Vec<View>> {
+    let mounts = mountinfo::read()?;
+    let topmost = |entry: &&Entry| {
+        mountinfo::topmost(&mounts, &entry.mount_point).is_some_and(|top| top.id == entry.id)
+    };
+    Ok(mounts.iter().filter(topmost).filter_map(view).collect())
+}
+
+/// Returns the merged view at `merged`, as a user spells it.
+pub fn one(merged: &Path) -> Result<Option<View>> {
+    let mounts = mountinfo::read()?;
+    Ok(mountinfo::find(&mounts, merged).and_then(view))
+}
+
+fn view(entry: &Entry) -> Option<View> {
+    let (backend, layers) = entry.merged_view()?;
+    let (state, driver) = match backend {
+        Backend::Fuse => ask(&entry.mount_point),
+        Backend::Kernel => (State::Alive, None),
+    };
+    Some(View {
+        merged: entry.mount_point.clone(),
+        lower: layers.lower,
+        upper: layers.upper,
+        backend,
+        state,
+        driver,
+    })
+}
+
+/// Says who holds `merged`: "already mounted, by pid N".
+pub fn holder(merged: &Path) -> String {
+    match ask(merged) {
+        (State::Dead, _) => "already mounted, but its driver is gone".to_owned(),
+        (_, Some(driver)) => match driver.get("pid") {
+            Some(pid) => format!("already mounted, by pid {pid}"),
+            None => "already mounted".to_owned(),
+        },
+        _ => "already mounted".to_owned(),
+    }
+}
+
+/// Asks the driver at `merged` from a process of its own: a thread that waits for a driver which
+/// has taken the request and hangs cannot be ended, and would keep this process from ending.
+fn ask(merged: &Path) -> (State, Option<Value>) {
+    let child = Command::new("/proc/self/exe")
+        .arg(PROBE)
+        .arg(merged)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let answer = match child.map(collect) {
+        Ok(answer) => answer,
+        Err(why) => {
+            log::warn!("ask the driver at {}: {why}", merged.display());
+            return (State::Unknown, None);
+        }
+    };
+    match answer {
+        None => (State::Hung, None),
+        Some((Some(0), text)) => (State::Alive, serde_json::from_slice(&text).ok()),
+        Some((Some(1), _)) => (State::Dead, None),
+        Some(_) => (State::Unknown, None),
+    }
+}
+
+/// Waits for the probe within [`PATIENCE`], and leaves it behind after that.
+fn collect(mut child: Child) -> Option<(Option<i32>, Vec<u8>)> {
+    let (send, receive) = mpsc::channel();
+    let mut pipe = child.stdout.take()?;
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = pipe.read_to_end(&mut text);
+        drop(send.send(read.map(|_| text)));
+    });
+    match receive.recv_timeout(PATIENCE) {
+        Ok(Ok(text)) => Some((child.wait().ok()?.code(), text)),
+        _ => {
+            if let Err(why) = child.kill() {
+                log::debug!("end the probe: {why}");
+            }
+            None
+        }
+    }
+}
+
+/// The body of the hidden command: prints what the driver says; exit code 1 if there is none.
+pub fn probe(merged: &Path) -> Result<Option<String>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(merged, flags, Mode::empty()) {
+        Ok(directory) => fuse::control_status(&directory),
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => Ok(None),
+        Err(why) => Err(Error::on("open", merged, why)),
+    }
+}
+
+/// Prepares the text by which this driver answers.
+pub(super) fn driver_text(request: &Request, way: Way) -> Box<dyn Fn() -> String + Send + Sync> {
+    let text = json!({
+        "pid": std::process::id(),
+        "uid": rustix::process::geteuid().as_raw(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "options": {
+            "xattr": request.options.xattr,
+            "lower-ttl": request.options.lower_ttl.as_secs_f64(),
+            "allow-other": request.options.allow_other,
+            "ro": request.options.read_only,
+            "way": match way {
+                Way::Direct => "direct",
+                Way::Fusermount => "fusermount3",
+            },
+        },
+    })
+    .to_string();
+    Box::new(move || text.clone())
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What may be written on the command line, and the help that says so.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Presents a Nix local overlay store as one merged store directory
+#[derive(Debug, Parser)]
+#[command(
+    name = "overstore",
+    version,
+    max_term_width = 100,
+    after_help = "EXIT CODES\n  0  done\n  1  asked, and the answer is no\n  2  wrong usage\n  \
+        3  the machine refused (device, permission, I/O)\n  4  corrupt data\n  \
+        `overstore run` ends as its command does, with 125, 126 or 127 for its own failures.\n\n\
+        ENVIRONMENT\n  OVERSTORE_STORE  the store URL, where none is given (then NIX_REMOTE)\n  \
+        OVERSTORE_LOG    what to log: error, warn, info, debug\n  \
+        NO_COLOR         no colours"
+)]
+pub(super) struct Arguments {
+    /// Logs what happens; twice: every step
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Mounts the merged view of a store and returns once it is mounted
+    Mount(MountArgs),
+    /// Unmounts a merged view
+    #[command(alias = "unmount")]
+    Umount(UmountArgs),
+    /// Runs a command that sees the merged view at the store directory, without any privilege
+    Run(RunArgs),
+    /// Shows which merged views are mounted, from which layers, and who serves them
+    Status(StatusArgs),
+    /// Asks one driver for its status
+    #[command(hide = true)]
+    Probe {
+        /// The merged directory
+        merged: PathBuf,
+    },
+}
+
+/// Who serves a merged view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendChoice {
+    /// FUSE wherever it works, else the kernel's OverlayFS
+    Auto,
+    /// The FUSE driver
+    Fuse,
+    /// The kernel's OverlayFS
+    Kernel,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub(super) struct StoreArgs {
+    /// Mount options, comma-separated; may be repeated, later ones win
+    ///
+    /// lowerdir=DIR, upperdir=DIR, workdir=DIR  the layers, instead of a store URL;
+    /// ro  refuse every change;
+    /// xattr  pass extended attributes through;
+    /// lower-ttl=SECONDS  how long to trust names in layers that cannot be watched (1);
+    /// allow_other, noallow_other  whether other users may enter (wherever permitted);
+    /// nix-check=off  mount although Nix's check-mount cannot match the paths.
+    #[arg(short, long = "options", value_name = "OPTIONS", verbatim_doc_comment)]
+    pub(super) options: Vec<OsString>,
+}
+
+/// Mounts the merged view of a store and returns once it is mounted.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    overstore mount 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'\n  \
+    overstore mount -o lowerdir=/l/nix/store,upperdir=/u /m/nix/store\n\n\
+    Give Nix the same URL (NIX_REMOTE, --store): it finds the store mounted as it wants it.\n\
+    Root and root of a user namespace mount by themselves, plain users through fusermount3.")]
+pub(super) struct MountArgs {
+    /// A store URL (local-overlay://...), or with -o lowerdir=... the directory to mount on
+    #[arg(value_name = "STORE-URL | MERGED")]
+    pub(super) target: Option<OsString>,
+    /// With a URL: the directory it names, if that is to be said again
+    #[arg(value_name = "MERGED")]
+    pub(super) merged: Option<OsString>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// Stays in the foreground; ends at unmount, SIGTERM or SIGINT
+    #[arg(short, long)]
+    pub(super) foreground: bool,
+    /// The serving half of a mount in the background
+    #[arg(long, hide = true)]
+    pub(super) background: bool,
+}
+
+/// Unmounts a merged view.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  overstore umount /m/nix/store\n  \
+    overstore umount --lazy /m/nix/store     # in use: detach now, end with the last user")]
+pub(super) struct UmountArgs {
+    /// Detaches it although it is in use; the driver ends when the last user has gone
+    #[arg(short, long)]
+    pub(super) lazy: bool,
+    /// The merged directory
+    #[arg(required = true)]
+    pub(super) merged: PathBuf,
+}
+
+/// Runs a command that sees the merged view at the store directory.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    overstore run 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u' -- ls /nix/store\n  \
+    overstore run -o lowerdir=/l/nix/store,upperdir=/u -- bash\n  \
+    NIX_REMOTE='local-overlay://?...' overstore run -- nix path-info --all\n\n\
+    The view stands in a private mount namespace (for a plain user: and user namespace), so no\n\
+    other process sees it, and nothing is left when the last process in it ends. The command\n\
+    keeps process id, terminal, working directory, environment and user.\n\n\
+    EXIT CODES\n  the command's own; 125 own failure, 126 cannot execute, 127 not found")]
+pub(super) struct RunArgs {
+    /// A store URL; without it -o, $OVERSTORE_STORE or $NIX_REMOTE tell the store
+    #[arg(value_name = "STORE-URL")]
+    pub(super) url: Option<OsString>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// Who serves the view
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) backend: BackendChoice,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// Shows which merged views are mounted.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "JSON\n  An array with one object for each view (with MERGED: of that one \
+    alone). Keys are never\n  removed or changed in meaning; new ones may come.\n  \
+    merged, lower, upper  paths; an array of byte values where a path is not UTF-8\n  \
+    backend               \"fuse\" or \"kernel\"\n  \
+    state                 \"alive\", \"dead\" (the driver is gone), \"hung\" (no answer within 2 s)\n                        \
+    or \"unknown\" (this user may not ask)\n  \
+    pid, uid, version     of the driver; null where it cannot be asked\n  \
+    options               an object; null likewise\n\n\
+    EXAMPLES\n  overstore status\n  overstore status --json /m/nix/store\n\n\
+    EXIT CODES\n  1 if nothing of ours is mounted on MERGED"
+)]
+pub(super) struct StatusArgs {
+    /// Prints JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Only the view mounted here
+    pub(super) merged: Option<PathBuf>,
+}

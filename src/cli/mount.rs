@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `overstore mount` and `overstore umount`.
+
+use super::args::{MountArgs, UmountArgs};
+use super::request::{self, Spelling, Target};
+use crate::backend::daemon::{self, Background, Started};
+use crate::backend::umount::{self, Busy};
+use crate::backend::{Request, lifecycle, preflight};
+use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Mounts; in the background unless told otherwise.
+pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
+    if !wanted.foreground && !wanted.background {
+        return start_background(args);
+    }
+    let background = wanted.background.then(Background::enter).transpose()?;
+    let (request, spelling) = request::for_mount(&Target {
+        words: [wanted.target.as_deref(), wanted.merged.as_deref()],
+        options: &wanted.store.options,
+    })?;
+    if spelling == Spelling::Url {
+        create_directories(&request)?;
+    }
+    lifecycle::serve(&request, background)?;
+    Ok(0)
+}
+
+/// Runs this program again with the same arguments, as the one that serves.
+fn start_background(args: &[OsString]) -> Result<u8> {
+    let mut words = args.iter().cloned();
+    let name = words.next().unwrap_or_else(|| "overstore".into());
+    let mut again: Vec<OsString> = words.collect();
+    let at = again
+        .iter()
+        .position(|word| word == "mount")
+        .ok_or_else(|| Error::usage("overstore mount", "the word `mount` is missing"))?;
+    again.insert(at + 1, "--background".into());
+    match daemon::start(&name, &again)? {
+        Started::Mounted => Ok(0),
+        Started::Failed(code) => Ok(code),
+    }
+}
+
+/// Unmounts.
+pub(super) fn umount(wanted: &UmountArgs) -> Result<u8> {
+    let busy = if wanted.lazy {
+        Busy::Detach
+    } else {
+        Busy::Refuse
+    };
+    umount::umount(&wanted.merged, busy)?;
+    Ok(0)
+}
+
+/// Creates what Nix creates when it opens a store, and the upper directory.
+fn create_directories(request: &Request) -> Result<()> {
+    let layout = &request.layout;
+    create_upper(&layout.upper)?;
+    // Nothing more is created for a layout that cannot work.
+    preflight::layers(request)?;
+    // A mountpoint that is there is not looked at: its driver may be dead or hang.
+    match fs::create_dir_all(&layout.merged) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound || is_refusal(&why) => {
+            Err(Error::on("create merged directory", &layout.merged, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_refusal(why: &io::Error) -> bool {
+    matches!(
+        why.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// Creates the upper directory where only it is missing: a whole missing path is a mistake.
+pub(super) fn create_upper(upper: &Path) -> Result<()> {
+    match fs::create_dir(upper) {
+        Ok(()) => Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(why) => {
+            Err(Error::on("create upper directory", upper, why).hint("create it: mkdir -p"))
+        }
+    }
+}

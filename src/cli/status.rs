@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `overstore status`.
+
+use super::args::StatusArgs;
+use crate::backend::status::{self, State, View};
+use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+use std::path::Path;
+
+/// Prints what is mounted.
+pub(super) fn status(wanted: &StatusArgs) -> Result<u8> {
+    let (views, json) = match &wanted.merged {
+        Some(merged) => {
+            let view = status::one(merged)?.ok_or_else(|| {
+                Error::new(
+                    Kind::Negative,
+                    format!("status of {}", merged.display()),
+                    "no merged view is mounted there",
+                )
+            })?;
+            let json = view.json();
+            (vec![view], json)
+        }
+        None => {
+            let views = status::all()?;
+            let json = views.iter().map(View::json).collect();
+            (views, json)
+        }
+    };
+    let text = if wanted.json {
+        format!("{json:#}\n")
+    } else {
+        views.iter().map(describe).collect()
+    };
+    super::print(text.as_bytes())?;
+    Ok(0)
+}
+
+fn describe(view: &View) -> String {
+    format!(
+        "{}\n  lower    {}\n  upper    {}\n  served   {}\n",
+        view.merged.display(),
+        view.lower.display(),
+        view.upper.display(),
+        served(view),
+    )
+}
+
+fn served(view: &View) -> String {
+    let backend = view.backend.word();
+    let state = match view.state {
+        State::Alive => "alive",
+        State::Dead => "dead: remove it with overstore umount",
+        State::Hung => "hung: no answer",
+        State::Unknown => "not to be asked by this user",
+    };
+    let Some(driver) = &view.driver else {
+        return format!("{backend}, {state}");
+    };
+    let told = |key| driver.get(key).map(Value::to_string).unwrap_or_default();
+    let version = driver.get("version").and_then(Value::as_str).unwrap_or("?");
+    format!(
+        "{backend}, {state}, pid {}, uid {}, version {version}\n  options  {}",
+        told("pid"),
+        told("uid"),
+        told("options"),
+    )
+}
+
+/// The hidden command behind the state: one driver, asked by a process that may hang.
+pub(super) fn probe(merged: &Path) -> Result<u8> {
+    match status::probe(merged)? {
+        Some(text) => {
+            super::print(text.as_bytes())?;
+            Ok(0)
+        }
+        None => Ok(1),
+    }
+}

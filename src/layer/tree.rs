@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading from either layer.
+//!
+//! Invariant: absence is `Ok(None)` and only "no such name" is absence; every other failure of
+//! the backing filesystem is passed on as what it is.
+
+use super::{Devices, Errno, Result, Stat, markers, stat};
+use crate::error::{Error, Result as Outcome};
+use rustix::fs::{Mode, OFlags};
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// `f_type` of btrfs.
+const BTRFS_MAGIC: u64 = 0x9123_683E;
+
+/// One directory tree, for reading.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    subvolumes: bool,
+    pub(super) devices: Arc<Devices>,
+}
+
+impl Tree {
+    pub(super) fn new(root: OwnedFd, devices: Arc<Devices>) -> Result<Tree> {
+        let magic = rustix::fs::fstatfs(&root)?.f_type;
+        let subvolumes = u64::try_from(magic) == Ok(BTRFS_MAGIC);
+        Ok(Tree {
+            root,
+            subvolumes,
+            devices,
+        })
+    }
+
+    /// Returns the tree's top directory (an `O_PATH` descriptor).
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Returns a descriptor of the top directory that lives on its own.
+    pub fn share_root(&self) -> Result<OwnedFd> {
+        rustix::io::fcntl_dupfd_cloexec(&self.root, 0)
+    }
+
+    /// Whether directories below may be subvolumes, with device numbers of their own.
+    pub(super) fn has_subvolumes(&self) -> bool {
+        self.subvolumes
+    }
+
+    /// Returns the attributes of `name` in `dir`, or `None` if there is no such name.
+    pub fn probe(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
+        match stat::stat_at(dir, name, &self.devices) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Returns the attributes of the object behind `fd`.
+    pub fn stat(&self, fd: BorrowedFd<'_>) -> Result<Stat> {
+        stat::stat_at(fd, b"", &self.devices)
+    }
+
+    /// Opens the directory `name` in `dir` for naming things in it (`O_PATH`).
+    pub fn open_dir(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        open(dir, name, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// Opens `name` in `dir`, whatever it is, only to hold and examine it (`O_PATH`).
+    pub fn open_object(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        open(dir, name, OFlags::PATH)
+    }
+
+    /// Opens the regular file `name` in `dir` for reading; its access time stays where we may.
+    pub fn open_file(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+        open_quietly(dir, name, OFlags::RDONLY | OFlags::NONBLOCK)
+    }
+
+    /// Opens the regular file behind a held descriptor for reading.
+    pub fn reopen_file(&self, held: BorrowedFd<'_>) -> Result<OwnedFd> {
+        reopen(held, OFlags::RDONLY | OFlags::NONBLOCK)
+    }
+
+    /// Returns the target of the symbolic link `name` in `dir`; an empty name is `dir` itself.
+    pub fn read_link(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
+    }
+
+    /// Reads the marks of OverlayFS on the object behind `fd`.
+    pub fn marks(&self, fd: BorrowedFd<'_>) -> Result<markers::Marks> {
+        markers::read(fd)
+    }
+
+    /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL.
+    pub fn list_xattrs(&self, fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+        let names = markers::list(&markers::proc_path(fd))?;
+        let mut shown = Vec::with_capacity(names.len());
+        for name in names.split_inclusive(|&byte| byte == 0) {
+            if !markers::is_overlay_xattr(name) {
+                shown.extend_from_slice(name);
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Returns the value of the real extended attribute `name` behind `fd`.
+    pub fn get_xattr(&self, fd: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+        if markers::is_overlay_xattr(name) {
+            return Err(Errno::NODATA);
+        }
+        markers::get(&markers::proc_path(fd), name)
+    }
+
+    /// Returns the state of the filesystem that holds the tree.
+    pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
+        rustix::fs::fstatvfs(&self.root)
+    }
+}
+
+/// The layer that is never modified: a [`Tree`] and nothing more.
+#[derive(Debug)]
+pub struct Lower(Tree);
+
+impl Lower {
+    /// Opens the lower store directory.
+    pub fn open(path: &Path, devices: Arc<Devices>) -> Outcome<Lower> {
+        let root = open_root(path, "lower store directory")?;
+        let tree = Tree::new(root, devices);
+        tree.map(Lower)
+            .map_err(|errno| Error::on("examine lower store directory", path, errno))
+    }
+}
+
+impl Deref for Lower {
+    type Target = Tree;
+
+    fn deref(&self) -> &Tree {
+        &self.0
+    }
+}
+
+/// Opens the top directory of a layer, following symbolic links as the user wrote them.
+pub(super) fn open_root(path: &Path, what: &str) -> Outcome<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
+        let error = Error::on(&format!("open {what}"), path, errno);
+        match errno {
+            Errno::NOENT => error.hint("create it, or name another one"),
+            Errno::NOTDIR => error.hint("it must be a directory"),
+            _ => error,
+        }
+    })
+}
+
+pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::openat(
+        dir,
+        name,
+        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// Opens for reading without moving the access time, which only the owner may ask for.
+pub(super) fn open_quietly(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    match open(dir, name, flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(dir, name, flags),
+        other => other,
+    }
+}
+
+/// Opens the object behind a held descriptor again, with other rights.
+pub(super) fn reopen(held: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(
+        markers::proc_path(held),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Listing directories.
+//!
+//! A directory of one layer is passed on as the layer lists it, with the positions of its own
+//! filesystem; nothing is kept. A merged one is kept in memory and read again, one side at a
+//! time, when that side has changed. Invariant: positions do not move.
+
+use super::lookup::{Entry, Looked};
+use super::node::NodeId;
+use super::{LINKS, MergedFs, Outcome};
+use crate::layer::{DirEntry, Errno, Ino, Kind, LayerId, Listed, Stat, Timestamp, Tree};
+use crate::merge::{Item, Listing};
+use parking_lot::Mutex;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Positions of a merged listing that `.` and `..` take.
+const DOTS: u64 = 2;
+/// Clocks of filesystems tick this slowly at the slowest; a change within one tick of a scan
+/// would not move the times again.
+const TICK: Duration = Duration::from_millis(50);
+
+/// One entry of a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct ListItem<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its number, the same that `stat` shows.
+    pub ino: Ino,
+    /// What it is.
+    pub kind: Kind,
+    /// The position of the entry after this one.
+    pub next: u64,
+}
+
+impl ListItem<'_> {
+    /// Whether this is `.` or `..`.
+    pub fn is_dots(&self) -> bool {
+        self.name == b"." || self.name == b".."
+    }
+}
+
+type Info = (Ino, Kind);
+type Scan = Vec<(Box<[u8]>, Item<Info>)>;
+
+/// When a directory was last seen: its number, times of content and of attributes.
+type Stamp = (Ino, Timestamp, Timestamp);
+
+/// What is kept of a merged directory.
+#[derive(Debug, Default)]
+pub(super) struct MergedListing {
+    listing: Listing<Info>,
+    /// Whether both sides were read at least once.
+    read: bool,
+    upper: Option<Stamp>,
+    lower: Option<Stamp>,
+}
+
+impl MergedFs {
+    /// Calls `each` for the entries of a directory from `position` (0 or some entry's `next`)
+    /// until it says [`Listed::Full`] or the directory ends.
+    pub fn list(
+        &self,
+        id: NodeId,
+        position: u64,
+        mut each: impl FnMut(ListItem<'_>) -> Outcome<Listed>,
+    ) -> Outcome<()> {
+        let sides = self.sides(id)?;
+        match (&sides.upper, &sides.lower) {
+            (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, &mut each),
+            (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, &mut each),
+            (None, Some(dir)) => self.list_one(id, LayerId::Lower, dir, position, &mut each),
+            (None, None) => Err(Errno::STALE),
+        }
+    }
+
+    /// Like [`MergedFs::list`], with the node of each entry, which gains a reference of the
+    /// kernel. An entry that is refused (`Full`) loses it again.
+    pub fn list_plus(
+        &self,
+        id: NodeId,
+        position: u64,
+        mut each: impl FnMut(ListItem<'_>, Option<&Entry>) -> Outcome<Listed>,
+    ) -> Outcome<()> {
+        let sides = self.sides(id)?;
+        self.list(id, position, |item| {
+            if item.is_dots() {
+                return each(item, None);
+            }
+            let Looked::Found(entry) = self.lookup_in(id, &sides, item.name)? else {
+                return Ok(Listed::More);
+            };
+            let listed = each(item, Some(&entry));
+            if !matches!(listed, Ok(Listed::More)) {
+                self.forget(entry.node, 1);
+            }
+            listed
+        })
+    }
+
+    fn list_one(
+        &self,
+        id: NodeId,
+        layer: LayerId,
+        dir: &OwnedFd,
+        position: u64,
+        each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
+    ) -> Outcome<()> {
+        let tree = self.tree(layer);
+        tree.read_dir(dir.as_fd(), position, |entry| {
+            if entry.is_dots() {
+                return each(self.dots(id, &entry)?);
+            }
+            let Some(item) = examine(tree, dir.as_fd(), &entry)? else {
+                return Ok(Listed::More);
+            };
+            if item.whiteout && layer == LayerId::Lower {
+                return Ok(Listed::More);
+            }
+            let (ino, kind) = item.info;
+            each(ListItem {
+                name: entry.name,
+                ino,
+                kind,
+                next: entry.next,
+            })
+        })
+    }
+
+    fn dots<'a>(&self, id: NodeId, entry: &DirEntry<'a>) -> Outcome<ListItem<'a>> {
+        let of = if entry.name == b"." {
+            id
+        } else {
+            self.table.with(id, |node| node.parent)?
+        };
+        let ino = self.table.with(of, |node| node.ino())?;
+        Ok(ListItem {
+            name: entry.name,
+            ino,
+            kind: Kind::Directory,
+            next: entry.next,
+        })
+    }
+
+    fn list_merged(
+        &self,
+        id: NodeId,
+        (upper, lower): (&OwnedFd, &OwnedFd),
+        position: u64,
+        each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
+    ) -> Outcome<()> {
+        for (name, next) in [(b".".as_slice(), 1), (b"..".as_slice(), 2)] {
+            let here = DirEntry {
+                name,
+                ino: Ino(0),
+                kind: None,
+                next,
+            };
+            if position < next && each(self.dots(id, &here)?)? == Listed::Full {
+                return Ok(());
+            }
+        }
+        let kept = self.kept_listing(id);
+        let mut kept = kept.lock();
+        if position == 0 || !kept.read {
+            self.refresh(id, &mut kept, upper, lower)?;
+            kept.read = true;
+        }
+        for shown in kept.listing.from(position.saturating_sub(DOTS)) {
+            let (ino, kind) = shown.info;
+            let item = ListItem {
+                name: shown.name,
+                ino,
+                kind,
+                next: shown.next + DOTS,
+            };
+            if each(item)? == Listed::Full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn kept_listing(&self, id: NodeId) -> Arc<Mutex<MergedListing>> {
+        if let Some(kept) = self.listings.read().get(&id) {
+            return Arc::clone(kept);
+        }
+        Arc::clone(self.listings.write().entry(id).or_default())
+    }
+
+    fn refresh(
+        &self,
+        id: NodeId,
+        kept: &mut MergedListing,
+        upper: &OwnedFd,
+        lower: &OwnedFd,
+    ) -> Outcome<()> {
+        if let Some((stamp, scan)) = scan_if_changed(&self.upper, upper, kept.upper)? {
+            kept.listing.set_upper(scan);
+            kept.upper = stamp;
+        }
+        if let Some((stamp, mut scan)) = scan_if_changed(&self.lower, lower, kept.lower)? {
+            if id == NodeId::ROOT {
+                scan.retain(|(name, _)| &**name != LINKS);
+            }
+            kept.listing.set_lower(scan);
+            kept.lower = stamp;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a directory unless its stamp is still `before`; the new stamp is `None` if the
+/// directory changed so recently that it could change again without a sign.
+fn scan_if_changed(
+    tree: &Tree,
+    dir: &OwnedFd,
+    before: Option<Stamp>,
+) -> Outcome<Option<(Option<Stamp>, Scan)>> {
+    let stat = tree.stat(dir.as_fd())?;
+    let stamp = (stat.ino, stat.mtime, stat.ctime);
+    if before == Some(stamp) {
+        return Ok(None);
+    }
+    let mut scan = Scan::new();
+    tree.read_dir(dir.as_fd(), 0, |entry| {
+        if !entry.is_dots()
+            && let Some(item) = examine(tree, dir.as_fd(), &entry)?
+        {
+            scan.push((entry.name.into(), item));
+        }
+        Ok::<_, Errno>(Listed::More)
+    })?;
+    Ok(Some((is_quiet(&stat).then_some(stamp), scan)))
+}
+
+/// Completes an entry by what only `stat` tells: an untold kind, and whether a device is 0/0.
+/// `None` if the name went away meanwhile.
+fn examine(tree: &Tree, dir: BorrowedFd<'_>, entry: &DirEntry<'_>) -> Outcome<Option<Item<Info>>> {
+    let known = entry.kind.filter(|&kind| kind != Kind::CharDevice);
+    if let Some(kind) = known {
+        return Ok(Some(Item {
+            info: (entry.ino, kind),
+            whiteout: false,
+        }));
+    }
+    let stat = tree.probe(dir, entry.name)?;
+    Ok(stat.map(|stat| Item {
+        info: (stat.ino, stat.kind),
+        whiteout: stat.is_zero_device(),
+    }))
+}
+
+fn is_quiet(stat: &Stat) -> bool {
+    let seconds = u64::try_from(stat.ctime.seconds).unwrap_or(0);
+    let changed = UNIX_EPOCH + Duration::new(seconds, stat.ctime.nanoseconds);
+    SystemTime::now()
+        .duration_since(changed)
+        .is_ok_and(|age| age > TICK)
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From a node to its backing object: by descriptor where one is kept, else by the names of its
+//! parents, one directory at a time.
+//!
+//! Invariant: what is found is the node's own object (same number, same birth) or the answer is
+//! ESTALE.
+
+use super::node::{Held, Merging, Node, NodeId};
+use super::{MergedFs, Outcome};
+use crate::layer::{Errno, Ino, Kind, LayerId, Stat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Where the object of a node is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// The top directory.
+    Root,
+    /// A name in a directory.
+    Named(Arc<OwnedFd>, Box<[u8]>),
+    /// Nowhere any more; a descriptor keeps it.
+    Held(Held),
+}
+
+/// A node's object, located.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) layer: LayerId,
+    pub(super) kind: Kind,
+    pub(super) place: Place,
+    ino: Ino,
+    birth: u32,
+}
+
+/// The directories that make up one merged directory; at least one is there.
+#[derive(Debug, Clone)]
+pub(super) struct Sides {
+    pub(super) upper: Option<Arc<OwnedFd>>,
+    pub(super) lower: Option<Arc<OwnedFd>>,
+    /// Whether the directory has lost its name.
+    pub(super) removed: bool,
+}
+
+/// A descriptor that either is kept elsewhere or was opened for one use.
+#[derive(Debug)]
+pub(super) enum ObjectFd<'a> {
+    Kept(Held),
+    Opened(OwnedFd),
+    Root(BorrowedFd<'a>),
+}
+
+impl AsFd for ObjectFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            ObjectFd::Kept(held) => held.as_fd(),
+            ObjectFd::Opened(fd) => fd.as_fd(),
+            ObjectFd::Root(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Located {
+    fn new(node: &Node, place: Place) -> Located {
+        Located {
+            layer: node.layer(),
+            kind: node.kind,
+            place,
+            ino: node.ino(),
+            birth: node.birth,
+        }
+    }
+
+    /// Passes `stat` on if it is the node's own object.
+    pub(super) fn own(&self, stat: Stat) -> Outcome<Stat> {
+        let own = stat.ino == self.ino && stat.kind == self.kind && stat.birth == self.birth;
+        if own { Ok(stat) } else { Err(Errno::STALE) }
+    }
+}
+
+impl MergedFs {
+    /// Finds where the object of `id` is.
+    pub(super) fn locate(&self, id: NodeId) -> Outcome<Located> {
+        if id == NodeId::ROOT {
+            return self.table.with(id, |node| Located::new(node, Place::Root));
+        }
+        let (located, named) = self.table.with(id, |node| match &node.held {
+            Some(held) => (Located::new(node, Place::Held(held.clone())), None),
+            None => (
+                Located::new(node, Place::Root),
+                Some((node.parent, node.name.clone())),
+            ),
+        })?;
+        let Some((parent, name)) = named else {
+            return Ok(located);
+        };
+        let dir = self.dir_fd(parent, located.layer)?;
+        Ok(Located {
+            place: Place::Named(dir, name),
+            ..located
+        })
+    }
+
+    /// Returns the attributes of a located object.
+    pub(super) fn stat_of(&self, located: &Located) -> Outcome<Stat> {
+        let tree = self.tree(located.layer);
+        match &located.place {
+            Place::Root => tree.stat(tree.root()),
+            Place::Held(held) => tree.stat(held.as_fd()),
+            Place::Named(dir, name) => {
+                located.own(tree.probe(dir.as_fd(), name)?.ok_or(Errno::STALE)?)
+            }
+        }
+    }
+
+    /// Returns a descriptor of a located object, good for everything but its data.
+    pub(super) fn object_of(&self, located: &Located) -> Outcome<ObjectFd<'_>> {
+        let tree = self.tree(located.layer);
+        match &located.place {
+            Place::Root => Ok(ObjectFd::Root(tree.root())),
+            Place::Held(held) => Ok(ObjectFd::Kept(held.clone())),
+            Place::Named(dir, name) => {
+                let fd = tree.open_object(dir.as_fd(), name).map_err(gone_is_stale)?;
+                located.own(tree.stat(fd.as_fd())?)?;
+                Ok(ObjectFd::Opened(fd))
+            }
+        }
+    }
+
+    /// Returns the directories behind a directory node, marks considered.
+    pub(super) fn sides(&self, id: NodeId) -> Outcome<Sides> {
+        if id == NodeId::ROOT {
+            let (upper, lower) = (Arc::clone(&self.upper_root), Arc::clone(&self.lower_root));
+            return Ok(Sides {
+                upper: Some(upper),
+                lower: Some(lower),
+                removed: false,
+            });
+        }
+        let (kind, upper, lower, merging, held) = self.table.with(id, |node| {
+            (
+                node.kind,
+                node.upper,
+                node.lower,
+                node.merging,
+                node.held.clone(),
+            )
+        })?;
+        if kind != Kind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        if let Some(Held::Object(fd)) = held {
+            return Ok(Sides {
+                upper: Some(fd),
+                lower: None,
+                removed: true,
+            });
+        }
+        let Some(_) = upper else {
+            let lower = self.dir_fd(id, LayerId::Lower)?;
+            return Ok(Sides {
+                upper: None,
+                lower: Some(lower),
+                removed: false,
+            });
+        };
+        let upper = self.dir_fd(id, LayerId::Upper)?;
+        let merging = match merging {
+            Merging::Unread => self.read_merging(id, &upper)?,
+            known => known,
+        };
+        let lower = match (merging, lower) {
+            (Merging::Merged, Some(_)) => Some(self.dir_fd(id, LayerId::Lower)?),
+            _ => None,
+        };
+        Ok(Sides {
+            upper: Some(upper),
+            lower,
+            removed: false,
+        })
+    }
+
+    /// Reads the marks of an upper directory that is entered for the first time.
+    fn read_merging(&self, id: NodeId, upper: &Arc<OwnedFd>) -> Outcome<Merging> {
+        let marks = self.upper.marks(upper.as_fd())?;
+        if marks.redirect {
+            let name = self.table.with(id, |node| node.name.clone())?;
+            log::error!(
+                "directory {} in the upper has an overlay redirect mark, which is not followed; \
+                 mount it with OverlayFS and redirect_dir=on, and copy it",
+                name.escape_ascii()
+            );
+            return Err(Errno::IO);
+        }
+        let merging = if marks.opaque {
+            Merging::Opaque
+        } else {
+            Merging::Merged
+        };
+        self.table.with_mut(id, |node| node.merging = merging)?;
+        Ok(merging)
+    }
+
+    /// Returns the descriptor by which names in one side of a directory are reached.
+    pub(super) fn dir_fd(&self, id: NodeId, layer: LayerId) -> Outcome<Arc<OwnedFd>> {
+        if id == NodeId::ROOT {
+            return Ok(Arc::clone(match layer {
+                LayerId::Upper => &self.upper_root,
+                LayerId::Lower => &self.lower_root,
+            }));
+        }
+        if let Some(fd) = self.dirs.get((id, layer)) {
+            return Ok(fd);
+        }
+        let (parent, name, ino, held) = self.table.with(id, |node| {
+            (
+                node.parent,
+                node.name.clone(),
+                node.ino_in(layer),
+                node.held.clone(),
+            )
+        })?;
+        if let (Some(Held::Object(fd)), LayerId::Upper) = (held, layer) {
+            return Ok(fd);
+        }
+        let tree = self.tree(layer);
+        let parent = self.dir_fd(parent, layer)?;
+        let fd = tree
+            .open_dir(parent.as_fd(), &name)
+            .map_err(gone_is_stale)?;
+        if Some(tree.stat(fd.as_fd())?.ino) != ino {
+            return Err(Errno::STALE);
+        }
+        let fd = Arc::new(fd);
+        self.dirs.put((id, layer), Arc::clone(&fd));
+        Ok(fd)
+    }
+}
+
+/// A name that no longer leads to the node's object is no answer about the object.
+pub(super) fn gone_is_stale(errno: Errno) -> Errno {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Errno::STALE,
+        other => other,
+    }
+}

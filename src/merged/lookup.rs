@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking up names, and how long the kernel may keep the answers.
+//!
+//! Invariant: at most one `statx` per layer for a lookup in a directory that is in use. Lifetimes
+//! are infinite wherever changes come through the mount only; the top directory and lower
+//! objects that are still being filled get a short one.
+
+use super::locate::{Sides, gone_is_stale};
+use super::node::{Found, Merging, Node, NodeId};
+use super::{FOREVER, LINKS, MergedFs, Outcome};
+use crate::layer::{Errno, Kind, LayerId, Lower, Stat, Upper};
+use crate::merge::{Probe, Resolution, resolve};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// The answer to a lookup.
+#[derive(Debug, Clone, Copy)]
+pub enum Looked {
+    /// The name is there.
+    Found(Entry),
+    /// The name is not there, and the kernel may believe so for this long.
+    Absent(Duration),
+}
+
+/// A node together with everything the kernel wants to know on first sight of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The node, on which the kernel now holds one more reference.
+    pub node: NodeId,
+    /// Tells objects apart that had the same node number one after the other.
+    pub generation: u64,
+    /// The attributes; `ino` is what `stat` shows.
+    pub attr: Stat,
+    /// How long the name may be trusted to lead to the node.
+    pub entry_ttl: Duration,
+    /// How long the attributes may be trusted.
+    pub attr_ttl: Duration,
+}
+
+/// What each layer has under one name of a directory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Survey {
+    pub(super) upper: Option<Stat>,
+    pub(super) lower: Option<Stat>,
+    pub(super) shown: Resolution,
+}
+
+impl Survey {
+    /// Whether the lower has a directory under the name, shown or hidden.
+    pub(super) fn lower_has_dir(&self) -> bool {
+        self.lower.is_some_and(|stat| stat.kind == Kind::Directory)
+    }
+
+    /// Whether the upper's object is a directory.
+    pub(super) fn upper_is_dir(&self) -> bool {
+        self.upper.is_some_and(|stat| stat.kind == Kind::Directory)
+    }
+
+    /// Whether the upper hides a lower name by a whiteout.
+    pub(super) fn whiteout(&self) -> bool {
+        self.shown == Resolution::Absent && self.upper.is_some()
+    }
+}
+
+/// Builds the node of the merged directory itself.
+pub(super) fn root_node(upper: &Upper, lower: &Lower) -> Outcome<Node> {
+    let stat = upper.stat(upper.root())?;
+    let lower_dir = Some(lower.stat(lower.root())?.ino);
+    let merging = Merging::Merged;
+    let found = Found {
+        stat,
+        layer: LayerId::Upper,
+        lower_dir,
+        merging,
+        settled: true,
+    };
+    Ok(Node::new(NodeId::ROOT, b"", &found))
+}
+
+impl MergedFs {
+    /// Looks up `name` in `parent`; a node that is found gains one reference of the kernel.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Outcome<Looked> {
+        self.lookup_in(parent, &self.sides(parent)?, name)
+    }
+
+    pub(super) fn lookup_in(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Looked> {
+        let upper = self.probe_upper(sides, name)?;
+        let decided = upper.is_some_and(|s| s.kind != Kind::Directory && !s.is_zero_device());
+        let lower = if decided {
+            None
+        } else {
+            self.probe_lower(parent, sides, name)?
+        };
+        let shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
+        let found = match (shown, upper, lower) {
+            (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
+                self.found_upper(parent, sides, name, stat, lower)?
+            }
+            (Resolution::Lower, _, Some(stat)) => self.found_lower(parent, stat)?,
+            _ => {
+                self.check_linked(parent, sides)?;
+                return Ok(Looked::Absent(self.entry_ttl(parent)?));
+            }
+        };
+        self.enter(parent, name, &found).map(Looked::Found)
+    }
+
+    /// Makes the node of what was found known to the kernel.
+    pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
+        let entry_ttl = self.entry_ttl(parent)?;
+        let node = self.table.admit(parent, name, found);
+        let merged = found.merging == Merging::Merged && found.lower_dir.is_some();
+        Ok(Entry {
+            node,
+            generation: u64::from(found.stat.birth),
+            attr: self.shown(found.stat, merged),
+            entry_ttl,
+            attr_ttl: if found.settled {
+                FOREVER
+            } else {
+                self.lower_ttl
+            },
+        })
+    }
+
+    /// The attributes as the merged view shows them.
+    pub(super) fn shown(&self, mut stat: Stat, merged_dir: bool) -> Stat {
+        self.ids.apply(&mut stat);
+        if merged_dir {
+            // The number of subdirectories of both sides is not known: 1 says so, as OverlayFS does.
+            stat.nlink = 1;
+        }
+        stat
+    }
+
+    fn found_upper(
+        &self,
+        parent: NodeId,
+        sides: &Sides,
+        name: &[u8],
+        stat: Stat,
+        lower: Option<Stat>,
+    ) -> Outcome<Found> {
+        let lower = lower.filter(|s| s.kind == Kind::Directory && stat.kind == Kind::Directory);
+        let merging = match (lower, &sides.upper) {
+            (Some(_), Some(dir)) => self.merging_of(dir.as_fd(), name)?,
+            _ => Merging::Unread,
+        };
+        let settled = match (parent, lower) {
+            (NodeId::ROOT, Some(lower)) => lower.is_canonical(),
+            (NodeId::ROOT, None) => true,
+            _ => self.table.with(parent, |node| node.settled)?,
+        };
+        let lower_dir = lower.map(|stat| stat.ino);
+        Ok(Found {
+            stat,
+            layer: LayerId::Upper,
+            lower_dir,
+            merging,
+            settled,
+        })
+    }
+
+    /// Whether an upper directory merges with the lower one. One that is marked in a way that we
+    /// do not follow stays unread: to enter it is an error.
+    fn merging_of(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Outcome<Merging> {
+        let directory = self.upper.open_dir(dir, name).map_err(gone_is_stale)?;
+        let marks = self.upper.marks(directory.as_fd())?;
+        Ok(match (marks.redirect, marks.opaque) {
+            (true, _) => Merging::Unread,
+            (false, true) => Merging::Opaque,
+            (false, false) => Merging::Merged,
+        })
+    }
+
+    fn found_lower(&self, parent: NodeId, stat: Stat) -> Outcome<Found> {
+        let settled = match parent {
+            NodeId::ROOT => stat.is_canonical(),
+            _ => self.table.with(parent, |node| node.settled)?,
+        };
+        Ok(Found {
+            stat,
+            layer: LayerId::Lower,
+            lower_dir: None,
+            merging: Merging::Unread,
+            settled,
+        })
+    }
+
+    fn entry_ttl(&self, parent: NodeId) -> Outcome<Duration> {
+        let settled = parent != NodeId::ROOT && self.table.with(parent, |node| node.settled)?;
+        Ok(if settled { FOREVER } else { self.lower_ttl })
+    }
+
+    /// A directory that was deleted behind the mount has no names; that says nothing about the
+    /// directory which the path leads to now.
+    fn check_linked(&self, parent: NodeId, sides: &Sides) -> Outcome<()> {
+        match &sides.upper {
+            Some(dir) if parent != NodeId::ROOT && !sides.removed => {
+                let linked = self.upper.stat(dir.as_fd())?.nlink > 0;
+                if linked { Ok(()) } else { Err(Errno::STALE) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn probe_upper(&self, sides: &Sides, name: &[u8]) -> Outcome<Option<Stat>> {
+        match &sides.upper {
+            Some(dir) => self.upper.probe(dir.as_fd(), name),
+            None => Ok(None),
+        }
+    }
+
+    fn probe_lower(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Option<Stat>> {
+        match &sides.lower {
+            Some(_) if parent == NodeId::ROOT && name == LINKS => Ok(None),
+            Some(dir) => self.lower.probe(dir.as_fd(), name),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds out everything about a name, for a change of it.
+    pub(super) fn survey(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Survey> {
+        let upper = self.probe_upper(sides, name)?;
+        let lower = self.probe_lower(parent, sides, name)?;
+        let mut shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
+        if let (Resolution::Merged, Some(dir)) = (shown, &sides.upper)
+            && self.merging_of(dir.as_fd(), name)? == Merging::Opaque
+        {
+            shown = Resolution::Upper;
+        }
+        Ok(Survey {
+            upper,
+            lower,
+            shown,
+        })
+    }
+}
+
+/// What one layer has, in the terms of the rules. Opaque marks are read when they matter.
+fn probe(stat: Option<&Stat>) -> Probe {
+    match stat {
+        None => Probe::Absent,
+        Some(stat) if stat.is_zero_device() => Probe::Whiteout,
+        Some(stat) if stat.kind == Kind::Directory => Probe::Directory { opaque: false },
+        Some(_) => Probe::Leaf,
+    }
+}

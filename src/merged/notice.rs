@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the kernel must be told without having asked.
+//!
+//! Invariant: a notice is only queued here; it is sent by a thread that handles no request,
+//! because the kernel may wait for a request in flight before it takes the notice.
+
+use super::node::NodeId;
+use super::{MergedFs, Outcome};
+use crate::layer::{Stat, Timestamp};
+
+/// Something cached in the kernel that is no longer true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Pages of a file hold what was never written: a refused write of a shared mapping.
+    Data {
+        /// The file.
+        node: NodeId,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+    /// The listing of a directory has changed behind the mount.
+    Listing {
+        /// The directory.
+        node: NodeId,
+    },
+}
+
+/// What both top directories looked like when the kernel was last told.
+pub(super) type Tops = Option<[(Timestamp, Timestamp); 2]>;
+
+impl MergedFs {
+    /// Queues a notice; without a session there is nobody to tell.
+    pub(super) fn notify(&self, notice: Notice) {
+        if self.notices.send(notice).is_err() {
+            log::debug!("nobody takes {notice:?}");
+        }
+    }
+
+    /// Tells the kernel of a change of either top directory that it may not know.
+    pub(super) fn watch_tops(&self, upper: &Stat) -> Outcome<()> {
+        let lower = self.lower.stat(self.lower.root())?;
+        let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
+        let before = std::mem::replace(&mut *self.tops.lock(), now);
+        if before.is_some() && before != now {
+            self.notify(Notice::Listing { node: NodeId::ROOT });
+        }
+        Ok(())
+    }
+}

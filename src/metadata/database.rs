@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Connections to the upper database, with Nix's settings.
+//!
+//! Invariant: foreign keys are enforced on every connection, since the closure of every row must
+//! stay in the database; and closing the last one leaves `-wal` and `-shm` in place, since
+//! readers that may not create them need them.
+
+use super::schema::{self, CORE_TABLES};
+use super::{UNUSABLE, directories, nap};
+use crate::error::{Error, Kind, Result};
+use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const FILE_MODE: u32 = 0o644;
+
+/// How long another writer is waited for, as by Nix; and when the user is told.
+const PATIENCE_MS: u64 = 3_600_000;
+const NOTICE_MS: u64 = 2_000;
+const LONGEST_PAUSE_MS: u64 = 100;
+
+/// Nix's settings of a connection. The size limit is out of reach: with it, the last connection
+/// to close leaves an empty log, not a stale one.
+const SETTINGS: &str = "
+PRAGMA foreign_keys = 1;
+PRAGMA synchronous = normal;
+PRAGMA main.journal_size_limit = 1099511627776;
+PRAGMA wal_autocheckpoint = 40000;
+";
+
+const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+
+/// An open upper database.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// Returns where the database of `state` is.
+pub(super) fn path(state: &Path) -> PathBuf {
+    state.join("db/db.sqlite")
+}
+
+impl Database {
+    /// Opens the database for reading and writing.
+    pub(super) fn open(state: &Path) -> Result<Database> {
+        let path = path(state);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)
+            .and_then(configure)
+            .map_err(|error| failed("open", &path, &error))?;
+        Ok(Database { connection, path })
+    }
+
+    /// Opens the database, made with its tables if they are missing.
+    pub(super) fn create(state: &Path) -> Result<Database> {
+        let path = path(state);
+        create_file(&path)
+            .map_err(|error| Error::on("create database", &path, error).hint(UNUSABLE))?;
+        let mut database = Database::open(state)?;
+        database
+            .create_tables()
+            .map_err(|error| failed("create", &path, &error))?;
+        Ok(database)
+    }
+
+    /// Refuses a database without Nix's core tables.
+    pub(super) fn check_core_tables(&self) -> Result<()> {
+        for table in CORE_TABLES {
+            let count: i64 = self
+                .connection
+                .query_row(COUNT_TABLES, [table], |row| row.get(0))
+                .map_err(|error| failed("read", &self.path, &error))?;
+            if count == 0 {
+                let what = format!("open database {}", self.path.display());
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    what,
+                    format!("the table {table} is missing"),
+                )
+                .hint("restore it from a backup, or remove db/schema to have it completed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number that a setting of the connection has.
+    #[cfg(test)]
+    pub(super) fn pragma(&self, name: &str) -> i64 {
+        let value = self
+            .connection
+            .pragma_query_value(None, name, |row| row.get(0));
+        value.expect("the setting is a number")
+    }
+
+    fn create_tables(&mut self) -> rusqlite::Result<()> {
+        use_wal(&self.connection)?;
+        let behavior = rusqlite::TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        transaction.execute_batch(schema::CREATE)?;
+        transaction.execute_batch(schema::NOTE_MIGRATION)?;
+        transaction.commit()
+    }
+}
+
+fn configure(mut connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_handler(Some(pause))?;
+    connection.execute_batch(SETTINGS)?;
+    let mut keep = 1;
+    connection.file_control(Some(rusqlite::MAIN_DB), FileControl::PersistWal(&mut keep))?;
+    Ok(connection)
+}
+
+/// Switches to a write-ahead log. SQLite does not ask the busy handler here, so this does.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut tries = 0;
+    loop {
+        let mode: rusqlite::Result<String> =
+            connection.query_row("PRAGMA main.journal_mode = wal", [], |row| row.get(0));
+        match mode {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                if !pause(tries) {
+                    return Err(error);
+                }
+                tries += 1;
+            }
+            // Filesystems without shared memory keep another mode, and that works too.
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Creates an empty database file: SQLite's own creation would heed the umask.
+fn create_file(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    match options
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+    {
+        Ok(file) => directories::set_mode(&file, FILE_MODE),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits before the next try for a database that another process writes; answers false when
+/// patience is at its end.
+fn pause(tries: i32) -> bool {
+    let tries = u64::try_from(tries).unwrap_or(0);
+    let (before, after) = (waited_ms(tries), waited_ms(tries + 1));
+    if before < NOTICE_MS && NOTICE_MS <= after {
+        log::warn!("waiting for another process that writes to the database (up to an hour)");
+    }
+    if before >= PATIENCE_MS {
+        return false;
+    }
+    nap(Duration::from_millis(after - before));
+    true
+}
+
+/// Returns how long the first `tries` pauses take: 1, 2, 3... ms up to the longest.
+fn waited_ms(tries: u64) -> u64 {
+    let growing = tries.min(LONGEST_PAUSE_MS);
+    growing * (growing + 1) / 2 + (tries - growing) * LONGEST_PAUSE_MS
+}
+
+fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
+        _ => Kind::Environment,
+    };
+    // Without the file, SQLite says no more than that it cannot open it.
+    let missing =
+        matches!(path.symlink_metadata(), Err(absent) if absent.kind() == ErrorKind::NotFound);
+    let what = format!("{verb} database {}", path.display());
+    if missing {
+        return Error::new(
+            Kind::Corrupt,
+            what,
+            "db/schema says it exists, but it does not",
+        )
+        .hint("restore it from a backup, or remove db/schema to start anew");
+    }
+    let hint = match kind {
+        Kind::Corrupt => "restore it from a backup",
+        _ => UNUSABLE,
+    };
+    Error::new(kind, what, error).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_after_an_hour() {
+        assert_eq!((waited_ms(0), waited_ms(1), waited_ms(3)), (0, 1, 6));
+        assert_eq!(waited_ms(100), 5050);
+        assert_eq!(waited_ms(102), 5250);
+        let last = (0..).find(|tries| waited_ms(*tries) >= PATIENCE_MS);
+        let last = i32::try_from(last.expect("waiting adds up")).expect("a small number");
+        assert!(!pause(last));
+    }
+}

@@ -1,0 +1,800 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line as a user meets it: mistakes, mounts, status, `run`.
+//!
+//! Tests that need more than a file system say "skipped: why" where they cannot run; with
+//! `OVERSTORE_REQUIRE=1` in the environment a skip is a failure.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A user who may do nothing special; has an entry in /etc/passwd everywhere.
+const NOBODY: u32 = 65534;
+
+/// Who runs the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Root of this machine.
+    Root,
+    /// Root of a user namespace, with its own mount namespace.
+    NamespaceRoot,
+    /// A plain user.
+    Plain,
+}
+
+/// The directories of one test; gone with it, mounts included.
+struct Place {
+    dir: tempfile::TempDir,
+    who: Who,
+}
+
+impl Place {
+    fn new(who: Who) -> Place {
+        let dir = tempfile::Builder::new()
+            .prefix("overstore-cli-")
+            .tempdir()
+            .unwrap();
+        let place = Place { dir, who };
+        fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["l", "u", "m"] {
+            fs::create_dir(place.path(name)).unwrap();
+        }
+        fs::write(place.path("l/low"), "from the lower\n").unwrap();
+        // Not by this process: a test that forks meanwhile would hold it open for writing.
+        let copied = Command::new("cp")
+            .args([
+                OsStr::new(env!("CARGO_BIN_EXE_overstore")),
+                place.path("overstore").as_os_str(),
+            ])
+            .status();
+        assert!(copied.unwrap().success());
+        if who == Who::Plain && is_root() {
+            for name in ["l", "u", "m", ""] {
+                chown(place.path(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The options that name the layers.
+    fn layers(&self) -> String {
+        format!(
+            "lowerdir={},upperdir={}",
+            self.path("l").display(),
+            self.path("u").display()
+        )
+    }
+
+    /// The program, in the environment of whoever runs it here.
+    fn overstore(&self) -> Command {
+        let program = self.path("overstore");
+        self.command(program)
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let mut command = self.command("/bin/sh");
+        command.args(["-c", script]);
+        command.env("O", self.path("overstore"));
+        command.env("LAYERS", self.layers());
+        command.env("M", self.path("m"));
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = match self.who {
+            Who::NamespaceRoot => {
+                let mut command = Command::new("unshare");
+                command.args(["-Urm", "--"]).arg(program);
+                command
+            }
+            Who::Root | Who::Plain => Command::new(program),
+        };
+        if self.who == Who::Plain && is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        for name in [
+            "OVERSTORE_STORE",
+            "OVERSTORE_LOG",
+            "NIX_REMOTE",
+            "NIX_STORE_DIR",
+            "NIX_STORE",
+        ] {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C").stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // In a private namespace the mount has gone with the namespace.
+        if self.who != Who::NamespaceRoot {
+            drop(
+                self.overstore()
+                    .args(["umount", "--lazy"])
+                    .arg(self.path("m"))
+                    .output(),
+            );
+        }
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says why this cannot run here, or does not let a demanded test pass unseen.
+fn skip(why: &str) {
+    assert!(
+        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
+        "skipped: {why}"
+    );
+    eprintln!("skipped: {why}");
+}
+
+/// Whether `who` can be played here, with FUSE.
+fn can(who: Who) -> bool {
+    let device = Path::new("/dev/fuse");
+    let Ok(metadata) = fs::metadata(device) else {
+        skip("no /dev/fuse");
+        return false;
+    };
+    let open_to_all = metadata.permissions().mode() & 0o006 == 0o006;
+    let why = match who {
+        Who::Root if !is_root() => "not root",
+        Who::Plain | Who::NamespaceRoot if !open_to_all => "/dev/fuse is not open to all users",
+        Who::Plain if !succeeds(Command::new("fusermount3").arg("-V")) => "no fusermount3",
+        Who::NamespaceRoot if !succeeds(Command::new("unshare").args(["-Urm", "true"])) => {
+            "no user namespaces"
+        }
+        _ => return true,
+    };
+    skip(why);
+    false
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+#[track_caller]
+fn assert_ok(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        stderr(output)
+    );
+}
+
+/// Waits until `done`, for as long as a loaded machine may need.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !done() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Every mistake ends with its exit code and one line that names it and the way out.
+#[test]
+fn mistakes_are_explained_in_one_line() {
+    let place = Place::new(if is_root() { Who::Root } else { Who::Plain });
+    let at = |name: &str| place.path(name).display().to_string();
+    fs::write(place.path("file"), "").unwrap();
+    let layers = place.layers();
+    let merged = at("m");
+    let with = |options: &str| {
+        vec![
+            "mount".into(),
+            "-o".into(),
+            options.to_owned(),
+            merged.clone(),
+        ]
+    };
+    let cases: Vec<(Vec<String>, i32, &[&str])> = vec![
+        (
+            with(&format!("lowerdir={},upperdir={}", at("none"), at("u"))),
+            3,
+            &["lower", "none", "No such"],
+        ),
+        (
+            with(&format!("lowerdir={},upperdir={}", at("file"), at("u"))),
+            3,
+            &["lower", "not a directory"],
+        ),
+        (
+            with(&format!("lowerdir={},upperdir={}", at("l"), at("none"))),
+            3,
+            &["upper", "none", "mkdir"],
+        ),
+        (
+            with(&format!("lowerdir={},upperdir={}", at("l"), at("file"))),
+            3,
+            &["upper", "not a directory"],
+        ),
+        (
+            with(&format!("{layers},workdir={}", at("none"))),
+            3,
+            &["work", "none"],
+        ),
+        (
+            with(&format!("{layers},workdir=/proc")),
+            2,
+            &["workdir=/proc", "filesystem"],
+        ),
+        (with(&format!("{layers},frobnicate=1")), 2, &["frobnicate"]),
+        (with(&format!("upperdir={}", at("u"))), 2, &["lowerdir"]),
+        (
+            vec!["mount".into(), "-o".into(), layers.clone(), at("file")],
+            3,
+            &["file", "not a directory"],
+        ),
+        (
+            vec!["umount".into(), merged.clone()],
+            1,
+            &["nothing is mounted"],
+        ),
+        (
+            vec!["umount".into(), "/proc".into()],
+            1,
+            &["/proc", "not a merged view", "umount(8)"],
+        ),
+        (
+            vec!["status".into(), merged.clone()],
+            1,
+            &["no merged view"],
+        ),
+        (vec!["mount".into()], 2, &["local-overlay://"]),
+        (
+            vec!["mount".into(), "local-overlay://?upper-layer=rel".into()],
+            2,
+            &["upper-layer", "rel"],
+        ),
+    ];
+    for (args, code, parts) in cases {
+        let output = place.overstore().args(&args).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
+        assert!(text.starts_with("error: "), "{args:?}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{args:?}: {part:?} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn an_upper_of_somebody_else_is_refused_to_a_plain_user() {
+    if !is_root() {
+        return skip("not root");
+    }
+    let place = Place::new(Who::Plain);
+    chown(place.path("u"), Some(0), Some(0)).unwrap();
+    let output = place
+        .overstore()
+        .args(["mount", "-o", &place.layers()])
+        .arg(place.path("m"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("write to upper directory"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn usage_mistakes_of_run_end_with_125() {
+    let place = Place::new(if is_root() { Who::Root } else { Who::Plain });
+    for args in [
+        vec!["run", "--frobnicate"],
+        vec!["run", "--", "true"],
+        vec!["-v", "run"],
+    ] {
+        let output = place.overstore().args(&args).output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(125),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let place = Place::new(if is_root() { Who::Root } else { Who::Plain });
+    for args in [
+        vec!["--help"],
+        vec!["--version"],
+        vec!["run", "--help"],
+        vec!["status", "--help"],
+    ] {
+        let output = place.overstore().args(&args).output().unwrap();
+        assert_ok(&output);
+        assert!(
+            !output.stdout.is_empty() && output.stderr.is_empty(),
+            "{args:?}"
+        );
+    }
+}
+
+/// The mount table of a namespace is seen from inside only: the whole life is one script.
+const LIFE: &str = r#"
+set -e
+"$O" mount -o "$LAYERS" "$M"
+cat "$M/low"
+grep " $M " /proc/self/mounts
+"$O" status "$M" --json
+if "$O" mount -o "$LAYERS" "$M"; then echo "mounted twice"; fi
+"$O" umount "$M"
+if grep " $M " /proc/self/mounts; then echo "still mounted"; fi
+"#;
+
+fn life(who: Who) {
+    if !can(who) {
+        return;
+    }
+    let place = Place::new(who);
+    let output = place.shell(LIFE).output().unwrap();
+    assert_ok(&output);
+    let text = stdout(&output);
+    let seen = format!("fuse.overstore,{}", place.layers());
+    assert!(text.starts_with("from the lower\noverlay "), "{text}");
+    assert!(text.contains(&seen), "{text}");
+    assert!(text.contains(r#""state": "alive""#), "{text}");
+    assert!(!text.contains("mounted"), "{text}");
+    assert!(
+        stderr(&output).contains("already mounted, by pid"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+}
+
+#[test]
+fn root_mounts_and_unmounts() {
+    life(Who::Root);
+}
+
+#[test]
+fn root_of_a_user_namespace_mounts_and_unmounts() {
+    life(Who::NamespaceRoot);
+}
+
+#[test]
+fn a_plain_user_mounts_and_unmounts() {
+    life(Who::Plain);
+}
+
+/// A driver in the foreground: killed at the latest when the test ends.
+struct Driver(std::process::Child);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+impl Driver {
+    fn start(place: &Place) -> Driver {
+        let child = place
+            .overstore()
+            .args(["mount", "--foreground", "-o", &place.layers()])
+            .arg(place.path("m"))
+            .spawn()
+            .unwrap();
+        eventually("mounted", || place.path("m/low").symlink_metadata().is_ok());
+        Driver(child)
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+}
+
+fn is_mounted(place: &Place) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    mounts.contains(&format!(" {} ", place.path("m").display()))
+}
+
+#[test]
+fn a_signal_unmounts_and_ends_the_driver() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let mut driver = Driver::start(&place);
+    driver.terminate();
+    assert!(driver.0.wait().unwrap().success());
+    assert!(!is_mounted(&place));
+}
+
+#[test]
+fn a_signal_leaves_the_mount_of_a_successor_alone() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let mut first = Driver::start(&place);
+    let user = fs::File::open(place.path("m")).unwrap();
+    assert_ok(
+        &place
+            .overstore()
+            .args(["umount", "-l"])
+            .arg(place.path("m"))
+            .output()
+            .unwrap(),
+    );
+    let _second = Driver::start(&place);
+    first.terminate();
+    // It goes on serving the user it still has.
+    assert_eq!(rustix::fs::Dir::read_from(&user).unwrap().count(), 3);
+    drop(user);
+    assert!(first.0.wait().unwrap().success());
+    assert!(is_mounted(&place));
+}
+
+#[test]
+fn a_busy_mount_is_refused_and_detached_on_demand() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let mut driver = Driver::start(&place);
+    let user = fs::File::open(place.path("m")).unwrap();
+    let umount = |lazy: &[&str]| {
+        place
+            .overstore()
+            .arg("umount")
+            .args(lazy)
+            .arg(place.path("m"))
+            .output()
+            .unwrap()
+    };
+    let refused = umount(&[]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(stderr(&refused).contains("--lazy"), "{}", stderr(&refused));
+    assert_ok(&umount(&["--lazy"]));
+    assert!(!is_mounted(&place));
+    drop(user);
+    assert!(driver.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_dead_mount_is_shown_as_such_and_can_be_unmounted() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let mut driver = Driver::start(&place);
+    driver.0.kill().unwrap();
+    driver.0.wait().unwrap();
+    let status = place
+        .overstore()
+        .args(["status", "--json"])
+        .arg(place.path("m"))
+        .output()
+        .unwrap();
+    assert_ok(&status);
+    assert!(
+        stdout(&status).contains(r#""state": "dead""#),
+        "{}",
+        stdout(&status)
+    );
+    let again = place
+        .overstore()
+        .args(["mount", "-o", &place.layers()])
+        .arg(place.path("m"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(3));
+    assert!(
+        stderr(&again).contains("overstore umount"),
+        "{}",
+        stderr(&again)
+    );
+    assert_ok(
+        &place
+            .overstore()
+            .arg("umount")
+            .arg(place.path("m"))
+            .output()
+            .unwrap(),
+    );
+    assert!(!is_mounted(&place));
+}
+
+#[test]
+fn a_hung_driver_does_not_hang_status() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let driver = Driver::start(&place);
+    let pid = rustix::process::Pid::from_child(&driver.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let started = Instant::now();
+    let status = place
+        .overstore()
+        .args(["status", "--json"])
+        .arg(place.path("m"))
+        .output()
+        .unwrap();
+    assert!(
+        stdout(&status).contains(r#""state": "hung""#),
+        "{}",
+        stdout(&status)
+    );
+    assert!(started.elapsed() < Duration::from_secs(8));
+}
+
+/// `run` behaves as if its command had been started directly.
+const RUN: &[(&str, &str)] = &[
+    (
+        r#""$O" run -o "$LAYERS" -- cat /nix/store/low"#,
+        "from the lower\n",
+    ),
+    (r#""$O" run -o "$LAYERS" -- sh -c 'exit 7'; echo $?"#, "7\n"),
+    (
+        r#""$O" run -o "$LAYERS" -- sh -c 'kill -TERM $$' 2>/dev/null; echo $?"#,
+        "143\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- no-such-command 2>/dev/null; echo $?"#,
+        "127\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- /etc/passwd 2>/dev/null; echo $?"#,
+        "126\n",
+    ),
+    (
+        r#""$O" run -o lowerdir=/none -- true 2>/dev/null; echo $?"#,
+        "125\n",
+    ),
+    (
+        r#"cd l; test "$("$O" run -o "$LAYERS" -- pwd)" = "$(pwd)" && echo same"#,
+        "same\n",
+    ),
+    (
+        r#"test "$("$O" run -o "$LAYERS" -- env | grep -v ^_=)" = "$(env | grep -v ^_=)" && echo same"#,
+        "same\n",
+    ),
+    (
+        r#"test "$("$O" run -o "$LAYERS" -- id)" = "$(id)" && echo same"#,
+        "same\n",
+    ),
+    (
+        r#"exec "$O" run -o "$LAYERS" -- sh -c 'test $$ = '$$' && echo same'"#,
+        "same\n",
+    ),
+    (
+        r#"umask 027; "$O" run -o "$LAYERS" -- sh -c umask"#,
+        "0027\n",
+    ),
+    (
+        r#"ulimit -n 300; "$O" run -o "$LAYERS" -- sh -c 'ulimit -n'"#,
+        "300\n",
+    ),
+    (
+        r#"echo through | "$O" run -o "$LAYERS" -- cat | cat"#,
+        "through\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- sh -c 'grep SigIgn /proc/self/status; grep SigBlk /proc/self/status' > a; sh -c 'grep SigIgn /proc/self/status; grep SigBlk /proc/self/status' > b; cmp a b && echo same"#,
+        "same\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- sh -c 'ls /proc/self/fd | wc -l' > a; sh -c 'ls /proc/self/fd | wc -l' > b; cmp a b && echo same"#,
+        "same\n",
+    ),
+    (
+        r#"ls / | grep -vx nix > a; "$O" run -o "$LAYERS" -- ls / | grep -vx nix > b; cmp a b && echo same"#,
+        "same\n",
+    ),
+    (
+        r#""$O" run -o "$LAYERS" -- sh -c 'echo new > /nix/store/new'; cat u/new"#,
+        "new\n",
+    ),
+    (r#"yes | "$O" run -o "$LAYERS" -- head -n 1"#, "y\n"),
+    (r#""$O" run -o "$LAYERS" -- yes | head -n 1"#, "y\n"),
+    (
+        r#""$O" run -o "lowerdir=$PWD/l,upperdir=$PWD/fresh" -- cat /nix/store/low; ls -d fresh"#,
+        "from the lower\nfresh\n",
+    ),
+];
+
+fn run_table(who: Who, table: &[(&str, &str)]) {
+    if !can(who) {
+        return;
+    }
+    for (script, wanted) in table {
+        let place = Place::new(who);
+        let output = place.shell(script).output().unwrap();
+        assert_eq!(stdout(&output), *wanted, "{script}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn run_as_root_is_as_without_it() {
+    run_table(Who::Root, RUN);
+}
+
+#[test]
+fn run_as_a_plain_user_is_as_without_it() {
+    run_table(Who::Plain, RUN);
+}
+
+#[test]
+fn run_as_root_of_a_user_namespace_is_as_without_it() {
+    run_table(Who::NamespaceRoot, RUN);
+}
+
+/// The view stands on what the host has: nothing, `/nix` alone, or the store directory.
+#[test]
+fn run_finds_a_place_for_the_view() {
+    const SCRIPT: &str = r#"
+        mkdir -p host/some; echo kept > host/file; ln -s some host/link; export NIX_STORE_DIR
+        for NIX_STORE_DIR in /no/such/place "$PWD/host/store" "$PWD/host/some"; do
+            "$O" run -o "$LAYERS" -- sh -c 'cat "$NIX_STORE_DIR/low" "'"$PWD"'/host/link/../file"'
+        done
+        "$O" run -o "$LAYERS" -- sh -c "cd host/some; ls; test -e /no && echo leaked"
+        ls host host/some; test -e /no && echo leaked; exit 0
+    "#;
+    let wanted = "from the lower\nkept\n".repeat(3) + "low\nfile\nlink\nsome\n";
+    for who in [Who::Root, Who::Plain] {
+        // The last directory of the loop is the store directory from here on: `ls` shows the view.
+        let wanted = wanted.replacen("low\nfile", "low\nhost:\nfile", 1) + "\nhost/some:\n";
+        run_table(who, &[(SCRIPT, &wanted)]);
+    }
+}
+
+/// The copy of a directory that makes room for the view takes no files: they would be lost.
+#[test]
+fn run_loses_no_file() {
+    const SCRIPT: &str = r#"
+        mkdir host; export NIX_STORE_DIR="$PWD/host/store"
+        "$O" run -o "$LAYERS" -- sh -c 'echo x > host/new' 2>/dev/null || echo refused
+    "#;
+    run_table(Who::Plain, &[(SCRIPT, "refused\n")]);
+}
+
+/// Nix looks for the mount at its real directory, which is not the store directory if the URL
+/// names a root.
+#[test]
+fn run_shows_the_view_at_the_real_directory_too() {
+    const SCRIPT: &str = r#"
+        mkdir -p root/nix/store
+        "$O" run "local-overlay://?root=$PWD/root&lower-store=local%3A//%3Freal%3D$PWD/l&upper-layer=$PWD/u" \
+            -- sh -c 'cat root/nix/store/low; grep -c "^overlay $PWD/root/nix/store " /proc/self/mounts'
+    "#;
+    run_table(Who::Plain, &[(SCRIPT, "from the lower\n1\n")]);
+}
+
+/// The driver keeps nothing of the command's open: a reader of its output sees the end.
+#[test]
+fn run_ends_the_pipes_with_the_command() {
+    if !can(Who::Plain) {
+        return;
+    }
+    let place = Place::new(Who::Plain);
+    let script = r#""$O" run -o "$LAYERS" -- sh -c 'exec >&- 2>&- </dev/null 3>&-; sleep 3' 3>&1"#;
+    let mut child = place
+        .shell(script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
+    // The shell of the script itself holds descriptors while it waits, unless it has exec'ed.
+    assert!(started.elapsed() < Duration::from_secs(3) || text.is_empty());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn run_keeps_the_terminal() {
+    if !succeeds(Command::new("script").arg("--version")) {
+        return skip("no script(1)");
+    }
+    const SCRIPT: &str = r#"script -qec '"$O" run -o "$LAYERS" -- sh -c "test -t 0 && test -t 1 && tty </dev/tty >/dev/null && echo terminal"' /dev/null | tr -d '\r'"#;
+    run_table(Who::Plain, &[(SCRIPT, "terminal\n")]);
+}
+
+#[test]
+fn run_dies_of_the_signal_its_command_dies_of() {
+    if !can(Who::Plain) {
+        return;
+    }
+    let place = Place::new(Who::Plain);
+    let status = place
+        .overstore()
+        .args([
+            "run",
+            "-o",
+            &place.layers(),
+            "--",
+            "sh",
+            "-c",
+            "kill -KILL $$",
+        ])
+        .status()
+        .unwrap();
+    assert_eq!(status.signal(), Some(9));
+}
+
+/// Nothing is left: no mount on the host, and the driver ends with the last process inside.
+#[test]
+fn run_leaves_nothing_behind() {
+    if !can(Who::Plain) {
+        return;
+    }
+    let place = Place::new(Who::Plain);
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let script = r#""$O" run -o "$LAYERS" -- sh -c 'sleep 0.5 >/dev/null 2>&1 & echo $!'"#;
+    assert_ok(&place.shell(script).output().unwrap());
+    assert!(!before.contains(place.dir.path().to_str().unwrap()));
+    eventually("the driver ends", || drivers(&place) == 0);
+    let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!after.contains(place.dir.path().to_str().unwrap()));
+}
+
+/// Counts the living processes that run this test's copy of the program.
+fn drivers(place: &Place) -> usize {
+    let program = place.path("overstore");
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.ok()?.path().join("exe")).ok())
+        .filter(|exe| *exe == program)
+        .count()
+}
+
+#[test]
+fn run_with_the_kernels_overlay_shows_the_same() {
+    const KERNEL: &[(&str, &str)] = &[
+        (
+            r#""$O" run --backend kernel -o "$LAYERS" -- cat /nix/store/low"#,
+            "from the lower\n",
+        ),
+        (
+            r#""$O" run --backend kernel -o "$LAYERS" -- sh -c 'echo x > /nix/store/new'; cat u/new"#,
+            "x\n",
+        ),
+        (
+            r#""$O" run --backend kernel -o "$LAYERS" -- sh -c 'grep " /nix/store " /proc/self/mounts' | cut -d' ' -f1-3"#,
+            "overlay /nix/store overlay\n",
+        ),
+    ];
+    // On an upper that is itself an overlay (a container) the kernel cannot serve.
+    let place = Place::new(Who::Plain);
+    if !succeeds(&mut place.shell(KERNEL[0].0)) {
+        return skip("the kernel's OverlayFS cannot be mounted here");
+    }
+    for who in [Who::Root, Who::Plain, Who::NamespaceRoot] {
+        run_table(who, KERNEL);
+    }
+}
