@@ -88,13 +88,10 @@ refresh() { fuse_only || LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"
 unmount_merged() {
     if fuse_only; then overstore umount "$merged"; else umount "$merged"; fi
     if findmnt "$merged" >/dev/null; then die "still mounted: $merged"; fi
-    fuse_only || return 0
-    for _ in $(seq 50); do
-        pidof overstore >/dev/null || return 0
-        sleep 0.1
-    done
-    die "the driver still runs after umount: $(pidof overstore)"
+    if fuse_only; then soon no_driver; fi
 }
+
+no_driver() { ! pidof overstore; }
 
 no_whiteouts() {
     same "$(find $upper -type c)" "" "whiteouts in the upper directory"
