@@ -50,7 +50,7 @@ impl Error {
         Error {
             kind,
             what: what.into(),
-            why: why.to_string(),
+            why: without_number(&why.to_string()).to_owned(),
             hint: None,
         }
     }
@@ -83,6 +83,14 @@ impl Error {
     }
 }
 
+/// Errors of the system name themselves; their number adds nothing for a reader.
+fn without_number(why: &str) -> &str {
+    match why.rfind(" (os error ") {
+        Some(at) if why.ends_with(')') => &why[..at],
+        _ => why,
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.why)?;
@@ -98,6 +106,12 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn system_errors_are_words() {
+        let error = Error::on("open", "/dev/fuse", std::io::Error::from_raw_os_error(13));
+        assert_eq!(error.to_string(), "open /dev/fuse: Permission denied");
+    }
 
     #[test]
     fn prints_as_one_line_with_the_way_out() {

@@ -195,90 +195,98 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// What is typed, the exit code, and what the one line of explanation must hold.
+const MISTAKES: &[(&str, i32, &[&str])] = &[
+    (
+        "mount -o lowerdir=none,upperdir=u m",
+        3,
+        &["lower", "/none", "No such"],
+    ),
+    (
+        "mount -o lowerdir=file,upperdir=u m",
+        3,
+        &["lower", "/file", "not a directory"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=none m",
+        3,
+        &["upper", "/none", "mkdir"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=file m",
+        3,
+        &["upper", "/file", "not a directory"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,workdir=none m",
+        3,
+        &["work", "/none"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,workdir=/proc m",
+        2,
+        &["workdir=/proc", "filesystem"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u none",
+        3,
+        &["merged", "/none", "mkdir"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u file",
+        3,
+        &["merged", "/file", "not a directory"],
+    ),
+    ("mount -o lowerdir=l,upperdir=u u/m", 2, &["merged", "/u/m"]),
+    (
+        "mount -o lowerdir=l,upperdir=u+v m",
+        2,
+        &["u+v", "'+'", "nix-check=off"],
+    ),
+    (
+        "mount -o 'lowerdir=l,upperdir=u v' m",
+        2,
+        &["u v", "' '", "nix-check=off"],
+    ),
+    (
+        "mount -o lowerdir=l,upperdir=u,frobnicate=1 m",
+        2,
+        &["frobnicate"],
+    ),
+    ("mount -o upperdir=u m", 2, &["lowerdir"]),
+    (
+        "mount -o lowerdir=l,upperdir=u",
+        2,
+        &["merged directory", "for example"],
+    ),
+    ("mount", 2, &["none is given", "local-overlay://"]),
+    (
+        "mount 'local-overlay://?upper-layer=rel'",
+        2,
+        &["upper-layer", "rel"],
+    ),
+    ("umount m", 1, &["unmount m", "nothing is mounted"]),
+    (
+        "umount /proc",
+        1,
+        &["/proc", "not a merged view", "umount(8)"],
+    ),
+    ("status m", 1, &["no merged view"]),
+];
+
 /// Every mistake ends with its exit code and one line that names it and the way out.
 #[test]
 fn mistakes_are_explained_in_one_line() {
     let place = Place::new(if is_root() { Who::Root } else { Who::Plain });
-    let at = |name: &str| place.path(name).display().to_string();
     fs::write(place.path("file"), "").unwrap();
-    let layers = place.layers();
-    let merged = at("m");
-    let with = |options: &str| {
-        vec![
-            "mount".into(),
-            "-o".into(),
-            options.to_owned(),
-            merged.clone(),
-        ]
-    };
-    let cases: Vec<(Vec<String>, i32, &[&str])> = vec![
-        (
-            with(&format!("lowerdir={},upperdir={}", at("none"), at("u"))),
-            3,
-            &["lower", "none", "No such"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("file"), at("u"))),
-            3,
-            &["lower", "not a directory"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("l"), at("none"))),
-            3,
-            &["upper", "none", "mkdir"],
-        ),
-        (
-            with(&format!("lowerdir={},upperdir={}", at("l"), at("file"))),
-            3,
-            &["upper", "not a directory"],
-        ),
-        (
-            with(&format!("{layers},workdir={}", at("none"))),
-            3,
-            &["work", "none"],
-        ),
-        (
-            with(&format!("{layers},workdir=/proc")),
-            2,
-            &["workdir=/proc", "filesystem"],
-        ),
-        (with(&format!("{layers},frobnicate=1")), 2, &["frobnicate"]),
-        (with(&format!("upperdir={}", at("u"))), 2, &["lowerdir"]),
-        (
-            vec!["mount".into(), "-o".into(), layers.clone(), at("file")],
-            3,
-            &["file", "not a directory"],
-        ),
-        (
-            vec!["umount".into(), merged.clone()],
-            1,
-            &["nothing is mounted"],
-        ),
-        (
-            vec!["umount".into(), "/proc".into()],
-            1,
-            &["/proc", "not a merged view", "umount(8)"],
-        ),
-        (
-            vec!["status".into(), merged.clone()],
-            1,
-            &["no merged view"],
-        ),
-        (vec!["mount".into()], 2, &["local-overlay://"]),
-        (
-            vec!["mount".into(), "local-overlay://?upper-layer=rel".into()],
-            2,
-            &["upper-layer", "rel"],
-        ),
-    ];
-    for (args, code, parts) in cases {
-        let output = place.overstore().args(&args).output().unwrap();
+    for (words, code, parts) in MISTAKES {
+        let output = place.shell(&format!("\"$O\" {words}")).output().unwrap();
         let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert_eq!(text.lines().count(), 1, "{args:?}: {text}");
-        assert!(text.starts_with("error: "), "{args:?}: {text}");
-        for part in parts {
-            assert!(text.contains(part), "{args:?}: {part:?} is not in: {text}");
+        assert_eq!(output.status.code(), Some(*code), "{words}: {text}");
+        assert_eq!(text.lines().count(), 1, "{words}: {text}");
+        assert!(text.starts_with("error: "), "{words}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{words}: {part:?} is not in: {text}");
         }
     }
 }
@@ -386,6 +394,49 @@ fn root_of_a_user_namespace_mounts_and_unmounts() {
 #[test]
 fn a_plain_user_mounts_and_unmounts() {
     life(Who::Plain);
+}
+
+/// A store URL is all that is needed: what Nix would create is created.
+#[test]
+fn a_store_url_mounts_and_creates_what_nix_would() {
+    const SCRIPT: &str = r#"
+        set -e
+        url="local-overlay://?root=$PWD/root&lower-store=local%3A//%3Freal%3D$PWD/l&upper-layer=$PWD/fresh"
+        "$O" mount "$url&frobnicate=1"
+        cat root/nix/store/low
+        ls root/nix/var/nix/db/db.sqlite
+        NIX_REMOTE="$url" "$O" mount || echo "twice: $?"
+        NIX_REMOTE="$url" "$O" run -- cat /nix/store/low
+        "$O" umount root/nix/store
+        "$O" mount "$url" "$PWD/elsewhere" || echo "elsewhere: $?"
+        "$O" mount "local-overlay://?root=$PWD/r&lower-store=$PWD/none&upper-layer=$PWD/other" || ls -d r other || :
+    "#;
+    let wanted =
+        "from the lower\nroot/nix/var/nix/db/db.sqlite\ntwice: 3\nfrom the lower\nelsewhere: 2\n";
+    for who in [Who::Root, Who::NamespaceRoot, Who::Plain] {
+        if !can(who) {
+            continue;
+        }
+        let place = Place::new(who);
+        let output = place.shell(SCRIPT).output().unwrap();
+        assert_eq!(stdout(&output), wanted, "{who:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).starts_with("warning: unknown setting 'frobnicate'"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+/// Drivers that start at the same time do not end up on top of each other.
+#[test]
+fn of_several_starts_one_wins() {
+    const SCRIPT: &str = r#"
+        for i in 1 2 3 4 5; do "$O" mount -o "$LAYERS" "$M" 2>/dev/null && echo mounted & done; wait
+        grep -c " $M " /proc/self/mounts; "$O" umount "$M"
+    "#;
+    run_table(Who::Root, &[(SCRIPT, "mounted\n1\n")]);
+    run_table(Who::Plain, &[(SCRIPT, "mounted\n1\n")]);
 }
 
 /// A driver in the foreground: killed at the latest when the test ends.
@@ -619,6 +670,10 @@ const RUN: &[(&str, &str)] = &[
         r#""$O" run -o "$LAYERS" -- sh -c 'echo new > /nix/store/new'; cat u/new"#,
         "new\n",
     ),
+    (
+        r#""$O" run -o "$LAYERS" -- "$O" run -o "$LAYERS" -- cat /nix/store/low"#,
+        "from the lower\n",
+    ),
     (r#"yes | "$O" run -o "$LAYERS" -- head -n 1"#, "y\n"),
     (r#""$O" run -o "$LAYERS" -- yes | head -n 1"#, "y\n"),
     (
@@ -701,19 +756,60 @@ fn run_ends_the_pipes_with_the_command() {
         return;
     }
     let place = Place::new(Who::Plain);
-    let script = r#""$O" run -o "$LAYERS" -- sh -c 'exec >&- 2>&- </dev/null 3>&-; sleep 3' 3>&1"#;
-    let mut child = place
-        .shell(script)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    // Descriptor 3 is the pipe as well, as with `make` or a lock that is passed on.
+    let script = r#"exec "$O" run -o "$LAYERS" -- sh -c 'exec >&- 3>&-; sleep 10' 3>&1"#;
+    let mut child = place.shell(script).stdout(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut text).unwrap();
-    // The shell of the script itself holds descriptors while it waits, unless it has exec'ed.
-    assert!(started.elapsed() < Duration::from_secs(3) || text.is_empty());
-    assert!(child.wait().unwrap().success());
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "the pipe stays open"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Where FUSE cannot be had, `auto` says so and takes the kernel's overlay; `fuse` ends.
+#[test]
+fn run_falls_back_to_the_kernel_and_says_so() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let script = r#"
+        "$O" run --backend kernel -o "$LAYERS" -- true || exit 9
+        mount --make-rprivate / && mount --bind /etc/passwd /dev/fuse && chmod 644 "$PWD/l/low"
+        drop="setpriv --reuid 65534 --regid 65534 --clear-groups --"
+        $drop "$O" run -o "$LAYERS" -- cat /nix/store/low
+        $drop "$O" run --backend fuse -o "$LAYERS" -- true
+        echo $?
+    "#;
+    chown(place.path("u"), Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(place.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script])
+        .current_dir(place.path(""));
+    command
+        .env("O", place.path("overstore"))
+        .env("LAYERS", place.layers());
+    let output = command.output().unwrap();
+    if output.status.code() == Some(9) {
+        return skip("the kernel's OverlayFS cannot be mounted here");
+    }
+    assert_eq!(
+        stdout(&output),
+        "from the lower\n125\n",
+        "{}",
+        stderr(&output)
+    );
+    let lines: Vec<&str> = stderr(&output).lines().collect();
+    assert!(
+        lines[0].starts_with("warning: using the kernel's OverlayFS"),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("error: open /dev/fuse"), "{lines:?}");
 }
 
 #[test]

@@ -64,6 +64,8 @@ impl Background {
     pub fn enter() -> Result<Background> {
         let failed = |why| Error::environment("go to the background", why);
         rustix::process::setsid().map_err(failed)?;
+        // It would be named after the link through which it was started.
+        super::best_effort("name the process", rustix::thread::set_name(c"overstore"));
         let ready = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).map_err(failed)?;
         let null = null()?;
         rustix::stdio::dup2_stdout(&null).map_err(failed)?;

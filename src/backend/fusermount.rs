@@ -174,7 +174,11 @@ fn explain(what: String, output: &Output) -> Error {
 }
 
 fn hint(why: &str) -> Option<&'static str> {
-    const TABLE: [(&str, &str); 7] = [
+    const TABLE: [(&str, &str); 8] = [
+        (
+            "not found in /etc/mtab",
+            "somebody else has mounted it: do it as that user, or as root",
+        ),
         (
             "/dev/fuse: Permission denied",
             "the device must be open to all users (mode 0666, the udev default)",

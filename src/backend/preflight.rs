@@ -51,22 +51,25 @@ fn take_turn(merged: &Path) -> Option<OwnedFd> {
     Some(turn)
 }
 
-/// Checks the lower, the upper and the work directory.
-pub fn layers(request: &Request) -> Result<()> {
+/// Checks everything that does not need the upper directory to exist.
+pub fn lower(request: &Request) -> Result<()> {
     let layout = &request.layout;
     layout.check_nesting()?;
     if request.options.nix_check {
         layout.nix_check()?;
     }
-    directory(
-        "lower",
-        &layout.lower,
-        "create it, or correct the lower store's setting",
-    )?;
-    fs::read_dir(&layout.lower).map_err(|why| {
+    let missing = "create it, or correct the lower store's setting";
+    directory("lower", &layout.lower, missing)?;
+    fs::read_dir(&layout.lower).map(drop).map_err(|why| {
         Error::on("read lower directory", &layout.lower, why)
             .hint("the user of the driver must be allowed to read it")
-    })?;
+    })
+}
+
+/// Checks the lower, the upper and the work directory.
+pub fn layers(request: &Request) -> Result<()> {
+    lower(request)?;
+    let layout = &request.layout;
     let upper = directory("upper", &layout.upper, "create it: mkdir -p")?;
     if !request.options.read_only {
         writable(&layout.upper)?;

@@ -7,6 +7,7 @@ use crate::backend::daemon::{self, Background, Started};
 use crate::backend::umount::{self, Busy};
 use crate::backend::{Request, lifecycle, preflight};
 use crate::error::{Error, Result};
+use crate::metadata;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -24,6 +25,10 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
     })?;
     if spelling == Spelling::Url {
         create_directories(&request)?;
+        if !request.options.read_only {
+            let prepared = metadata::prepare_state(&request.layout)?;
+            log::info!("state: {prepared:?}");
+        }
     }
     lifecycle::serve(&request, background)?;
     Ok(0)
@@ -56,11 +61,12 @@ pub(super) fn umount(wanted: &UmountArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Creates what Nix creates when it opens a store, and the upper directory.
+/// Creates what Nix creates when it opens a store (but for its state), and the upper directory.
 fn create_directories(request: &Request) -> Result<()> {
     let layout = &request.layout;
+    // Nothing is created for a layout that cannot work.
+    preflight::lower(request)?;
     create_upper(&layout.upper)?;
-    // Nothing more is created for a layout that cannot work.
     preflight::layers(request)?;
     // A mountpoint that is there is not looked at: its driver may be dead or hang.
     match fs::create_dir_all(&layout.merged) {

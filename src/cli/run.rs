@@ -4,8 +4,8 @@
 use super::args::{BackendChoice, RunArgs};
 use super::request::{self, Spelling, Target};
 use super::say;
-use crate::backend::Request;
 use crate::backend::run::{self, Choice, Failure, Run};
+use crate::backend::{Request, preflight};
 use crate::error::{Error, Result};
 use std::io;
 
@@ -40,6 +40,7 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
 /// Creates the upper directory if only it is missing, and Nix's real directory as Nix would.
 fn directories(request: &Request, spelling: Spelling) -> Result<()> {
     let layout = &request.layout;
+    preflight::lower(request)?;
     super::mount::create_upper(&layout.upper)?;
     if spelling == Spelling::Url && layout.merged != layout.store_dir {
         // Without it the view stands at the store directory alone, which is all that is promised.

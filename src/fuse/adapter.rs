@@ -6,8 +6,7 @@
 
 use super::answer::{self, guarded};
 use super::control;
-use crate::layer::{Listed, NewKind, Owner, Times};
-use crate::merged::{AttrChange, Looked, MergedFs};
+use crate::merged::{AttrChange, Listed, Looked, MergedFs, NewKind, Owner, Times};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
     InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
@@ -177,7 +176,14 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.make("mkdir", req, (parent, name), NewKind::Directory, mode, reply);
+        self.make(
+            "mkdir",
+            req,
+            (parent, name),
+            NewKind::Directory,
+            mode,
+            reply,
+        );
     }
 
     fn symlink(

@@ -3,8 +3,7 @@
 //!
 //! Invariant: a panic in a handler is EIO for its caller and nothing more.
 
-use crate::layer::{self, Kind, Stat, TimeChange, Timestamp};
-use crate::merged::{Entry, ListItem, Looked, NodeId};
+use crate::merged::{self, Entry, Kind, ListItem, Looked, NodeId, Stat, TimeChange, Timestamp};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr, TimeOrNow,
@@ -18,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(super) fn guarded<T>(
     operation: &str,
     node: INodeNo,
-    run: impl FnOnce() -> Result<T, layer::Errno>,
+    run: impl FnOnce() -> Result<T, merged::Errno>,
 ) -> Result<T, Errno> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),

@@ -129,12 +129,7 @@ impl MergedFs {
     /// Returns the directories behind a directory node, marks considered.
     pub(super) fn sides(&self, id: NodeId) -> Outcome<Sides> {
         if id == NodeId::ROOT {
-            let (upper, lower) = (Arc::clone(&self.upper_root), Arc::clone(&self.lower_root));
-            return Ok(Sides {
-                upper: Some(upper),
-                lower: Some(lower),
-                removed: false,
-            });
+            return Ok(self.top());
         }
         let (kind, upper, lower, merging, held) = self.table.with(id, |node| {
             (
@@ -145,38 +140,42 @@ impl MergedFs {
                 node.held.clone(),
             )
         })?;
+        let mut sides = Sides {
+            upper: None,
+            lower: None,
+            removed: false,
+        };
         if kind != Kind::Directory {
             return Err(Errno::NOTDIR);
         }
         if let Some(Held::Object(fd)) = held {
             return Ok(Sides {
                 upper: Some(fd),
-                lower: None,
                 removed: true,
+                ..sides
             });
         }
-        let Some(_) = upper else {
-            let lower = self.dir_fd(id, LayerId::Lower)?;
-            return Ok(Sides {
-                upper: None,
-                lower: Some(lower),
-                removed: false,
-            });
-        };
-        let upper = self.dir_fd(id, LayerId::Upper)?;
-        let merging = match merging {
-            Merging::Unread => self.read_merging(id, &upper)?,
-            known => known,
-        };
-        let lower = match (merging, lower) {
-            (Merging::Merged, Some(_)) => Some(self.dir_fd(id, LayerId::Lower)?),
-            _ => None,
-        };
-        Ok(Sides {
+        let mut merging = merging;
+        if upper.is_some() {
+            let upper = self.dir_fd(id, LayerId::Upper)?;
+            if merging == Merging::Unread {
+                merging = self.read_merging(id, &upper)?;
+            }
+            sides.upper = Some(upper);
+        }
+        if lower.is_some() && (upper.is_none() || merging == Merging::Merged) {
+            sides.lower = Some(self.dir_fd(id, LayerId::Lower)?);
+        }
+        Ok(sides)
+    }
+
+    fn top(&self) -> Sides {
+        let (upper, lower) = (Arc::clone(&self.upper_root), Arc::clone(&self.lower_root));
+        Sides {
             upper: Some(upper),
-            lower,
+            lower: Some(lower),
             removed: false,
-        })
+        }
     }
 
     /// Reads the marks of an upper directory that is entered for the first time.

@@ -21,6 +21,7 @@ mod rename;
 mod table;
 mod xattr;
 
+pub use crate::layer::{Errno, Kind, Listed, NewKind, Owner, Stat, TimeChange, Times, Timestamp};
 pub use attributes::AttrChange;
 pub use list::ListItem;
 pub use lookup::{Entry, Looked};
@@ -28,7 +29,7 @@ pub use node::NodeId;
 pub use notice::Notice;
 
 use crate::error::{Error, Result};
-use crate::layer::{Errno, LayerId, Lower, Tree, Upper, WriteFd};
+use crate::layer::{LayerId, Lower, Tree, Upper, WriteFd};
 use fds::Cache;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};

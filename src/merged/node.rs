@@ -34,7 +34,10 @@ pub(super) struct Node {
     pub(super) parent: NodeId,
     pub(super) name: Box<[u8]>,
     /// Further names of the object (hard links), oldest first; mostly none.
-    #[expect(clippy::box_collection, reason = "8 bytes in every node against 24 in a few")]
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes in every node against 24 in a few"
+    )]
     others: Option<Box<Vec<Place>>>,
     pub(super) upper: Option<Ino>,
     pub(super) lower: Option<Ino>,

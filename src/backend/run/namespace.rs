@@ -35,7 +35,15 @@ pub(super) fn enter() -> Result<Kind> {
         "/",
         MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
     )
-    .map_err(|why| refused(Error::environment("make the mount namespace private", why)))?;
+    .map_err(|why| {
+        let error = Error::environment("make the mount namespace private", why);
+        match why {
+            rustix::io::Errno::INVAL => {
+                error.hint("inside chroot(8) this is impossible: use `overstore mount`")
+            }
+            _ => refused(error),
+        }
+    })?;
     Ok(kind)
 }
 
