@@ -242,12 +242,7 @@ fn parse_number(value: &[u8]) -> Option<i128> {
         [digits @ .., unit] if !unit.is_ascii_digit() => (digits, unit_factor(*unit)?),
         digits => (digits, 1),
     };
-    // Nix takes no plus sign, unlike Rust.
-    let number: i64 = std::str::from_utf8(digits)
-        .ok()
-        .filter(|text| !text.starts_with('+'))?
-        .parse()
-        .ok()?;
+    let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
     Some(i128::from(number) * factor)
 }
 

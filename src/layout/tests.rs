@@ -415,10 +415,6 @@ fn warns_about_what_has_no_effect() {
             "lower-store=/l?store=/s",
             "the lower store's objects are named /s/..., not /nix/store/...; set store= alike for both",
         ),
-        (
-            "lower-store=local:///a%2Bb",
-            "lower-store: some Nix versions do not decode the path /a+b of a URL; give it as a setting",
-        ),
     ];
     for (part, warning) in table {
         let (layout, warnings) = parse(&format!("local-overlay://?upper-layer=/u&{part}"));
@@ -478,7 +474,7 @@ const REFUSED_URLS: &[(&str, &str)] = &[
     ),
     (
         "local-overlay://?upper-layer=/u{",
-        "store local-overlay://?upper-layer=/u{: '{' must be written as %7B behind the '?'; write local-overlay://, local://, unix://, daemon, or a path with a '/'",
+        "store local-overlay://?upper-layer=/u{: '{' must be written as %7B behind the '?'",
     ),
     (
         "local://?root=/r",

@@ -8,7 +8,7 @@ use super::lower::{self, Context, Lower};
 use super::settings::{Reader, Settings, bad_setting};
 use super::{Layout, LayoutEnv, Warning};
 use crate::error::{Error, Result};
-use crate::store::{StoreReference, Target, percent};
+use crate::store::{ReferenceError, StoreReference, Target, percent};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
@@ -62,7 +62,6 @@ pub(super) fn from_settings(settings: &[(&str, OsString)], env: &LayoutEnv) -> R
         target: Target::Scheme {
             scheme: SCHEME.to_owned(),
             path: Vec::new(),
-            respelled: false,
         },
         settings: settings
             .iter()
@@ -82,11 +81,12 @@ pub(super) fn parse_reference(
 ) -> Result<StoreReference> {
     let reference = StoreReference::parse(value, env.cwd()).map_err(|why| {
         let error = Error::usage(format!("{name} {}", value.escape_ascii()), why);
-        match value.iter().position(|&byte| byte == b'?') {
-            Some(at) if value.starts_with(SCHEME.as_bytes()) && at == SCHEME.len() => {
+        match why {
+            ReferenceError::QueryByte(_) | ReferenceError::QueryEscape(_) => error,
+            ReferenceError::NotAStore if value.starts_with(b"local-overlay?") => {
                 error.hint("write local-overlay://?NAME=VALUE")
             }
-            _ => error
+            ReferenceError::NotAStore => error
                 .hint("write local-overlay://, local://, unix://, daemon, or a path with a '/'"),
         }
     })?;
@@ -96,18 +96,6 @@ pub(super) fn parse_reference(
             .iter()
             .map(|note| Warning::new(format!("{name}: {note}"))),
     );
-    if let Target::Scheme {
-        respelled: true,
-        path,
-        ..
-    } = &reference.target
-    {
-        let path = path.escape_ascii();
-        let text = format!(
-            "{name}: some Nix versions do not decode the path {path} of a URL; give it as a setting"
-        );
-        warnings.push(Warning::new(text));
-    }
     Ok(reference)
 }
 

@@ -58,7 +58,6 @@ fn create_gc_roots(state: &Path) -> Result<()> {
             Ok(()) | Err(_) => {}
         }
     }
-    create_directory(&roots.join("auto"))?;
     create_directory(&roots.join("per-user"))?;
     Ok(())
 }

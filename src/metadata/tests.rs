@@ -105,7 +105,6 @@ fn assert_modes(scratch: &Scratch) {
         "",
         "db",
         "gcroots",
-        "gcroots/auto",
         "gcroots/per-user",
         "profiles",
         "profiles/per-user",

@@ -32,8 +32,6 @@ pub enum Target {
         scheme: String,
         /// Authority and path, decoded; empty if the URL gives none.
         path: Vec<u8>,
-        /// Whether the path was spelled with characters that some Nix versions encode again.
-        respelled: bool,
     },
 }
 
@@ -144,12 +142,11 @@ impl<'a> Url<'a> {
         if let Some(text) = self.fragment {
             notes.push(Note::Fragment(text.to_vec()));
         }
-        let raw = self.authority_and_path;
-        let path = percent::decode(raw).map_err(|_| ReferenceError::NotAStore)?;
+        let path =
+            percent::decode(self.authority_and_path).map_err(|_| ReferenceError::NotAStore)?;
         Ok(StoreReference {
             target: Target::Scheme {
                 scheme: self.scheme.to_owned(),
-                respelled: !raw.iter().all(|b| is_unreserved(*b) || b":@/".contains(b)),
                 path,
             },
             settings,
@@ -165,7 +162,6 @@ fn shorthand(text: &[u8], cwd: &Path) -> Result<StoreReference, ReferenceError> 
     let scheme = |scheme: &str, path: Vec<u8>| Target::Scheme {
         scheme: scheme.to_owned(),
         path,
-        respelled: false,
     };
     let has_authority = base.windows(3).any(|part| part == b"://");
     let target = match base {

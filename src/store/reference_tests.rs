@@ -13,7 +13,6 @@ fn target(scheme: &str, path: &str) -> Target {
     Target::Scheme {
         scheme: scheme.to_owned(),
         path: path.as_bytes().to_vec(),
-        respelled: false,
     }
 }
 
@@ -167,20 +166,6 @@ fn notes_what_has_no_effect() {
             "'#d' is ignored, as Nix does; write %23 for a '#' that belongs to a value",
         ]
     );
-}
-
-#[test]
-fn tells_paths_that_nix_versions_read_differently() {
-    for (text, expected) in [
-        ("local:///a-b", false),
-        ("local:///a%2Bb", true),
-        ("local:///a+b", true),
-    ] {
-        let Target::Scheme { respelled, .. } = parse(text).unwrap().target else {
-            panic!("{text} has a scheme");
-        };
-        assert_eq!(respelled, expected, "{text}");
-    }
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
