@@ -6,7 +6,9 @@
 //! on the kernel's OverlayFS, as the control. `OVERSTORE_REQUIRE` makes a skip a failure.
 //! Invariant: all processes and mounts of a test live in namespaces that end with it.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -78,11 +80,10 @@ fn root_folder(suite: &str, backend: &str) -> Result<PathBuf, String> {
         return Err("no /dev/fuse".to_owned());
     }
     let made = output(Command::new(format!("{HERE}/scripts/nix-root")).arg(suite));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if made.status.success() {
-        Ok(PathBuf::from(text(&made.stdout)))
+        Ok(PathBuf::from(OsStr::from_bytes(made.stdout.trim_ascii())))
     } else {
-        Err(text(&made.stderr))
+        Err(text(made.stderr.trim_ascii()))
     }
 }
 
@@ -113,12 +114,11 @@ fn scenario(root: &Path, group: &str, mode: &str, backend: &str) -> Output {
 }
 
 fn check(output: &Output) {
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let shown = text(&output.stdout) + &text(&output.stderr);
     match output.status.code() {
-        Some(0) => print!("{text}{errors}"),
-        Some(137) | None => panic!("hangs after the last step shown:\n{text}{errors}"),
-        _ => panic!("{}:\n{text}{errors}", output.status),
+        Some(0) => print!("{shown}"),
+        Some(137) | None => panic!("hangs after the last step shown:\n{shown}"),
+        _ => panic!("{}:\n{shown}", output.status),
     }
 }
 
@@ -127,6 +127,15 @@ fn output(command: &mut Command) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()))
+}
+
+/// Returns what a program said, readable even where it printed names that are no text.
+fn text(bytes: &[u8]) -> String {
+    let replaced = |invalid: &[u8]| if invalid.is_empty() { "" } else { "?" };
+    let chunks = bytes.utf8_chunks();
+    chunks
+        .flat_map(|chunk| [chunk.valid(), replaced(chunk.invalid())])
+        .collect()
 }
 
 /// Prints past the runner's capture, so that it is seen without any flag.
