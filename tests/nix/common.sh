@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# What every group of steps uses: the places, the mount, and checks that say what they expected.
+set -euEo pipefail
+# In one stream, so that what fails stands below its step.
+exec 3>&1 2>&1
+
+src=/mnt/src lower=/mnt/lower upper=/mnt/upper work=/mnt/work state=/mnt/state root=/mnt/m
+tmp=/mnt/tmp
+merged=$root/nix/store
+lower_store=$lower/nix/store
+export HOME=/mnt/home NIX_CONF_DIR=/mnt/conf NIX_SHOW_STATS=0
+# Once the lower store as its owner opens it, otherwise as one who may only read it.
+lower_url=$lower
+[ "$MODE" = root ] || lower_url=$lower?read-only=true
+url="local-overlay://?root=$root&lower-store=$lower_url&upper-layer=$upper&state=$state"
+plain=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+owner=nobody:nogroup
+[ "$MODE" = root ] || [ "$MODE" = userns ] || [ "$MODE" = user ] || exit 2
+[ "$MODE" = root ] && owner=root:root
+
+now="before the first step"
+step() { now=$*; echo "step: $*"; }
+die() { echo "FAILED in step \"$now\": $*" >&3; exit 1; }
+trap 'echo "FAILED in step \"$now\": line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND" >&3' ERR
+
+# Every name below the lower store with all that may never change, then every file's content.
+manifest() {
+    local what=$lower
+    [ "$MODE" = root ] && what=$lower_store
+    find $what -printf '%y %m %U:%G %T@ %i %n %s %p -> %l\n' | sort
+    find $what -type f -print0 | sort -z | xargs -0 sha256sum
+}
+
+same() { [ "$1" = "$2" ] || die "${3-}: expected \"$2\", got \"$1\""; }
+file_same() { cmp "$1" "$2" || die "$1 differs from $2"; }
+# What changes beneath the mount, past the driver, is shown soon, not in the same instant.
+soon() {
+    for _ in $(seq 60); do
+        if "$@" 2>/dev/null; then return 0; fi
+        sleep 0.05
+    done
+    "$@" || die "still not so after 3 seconds: $*"
+}
+absent() { [ ! -e "$1" ] && [ ! -L "$1" ] || die "$1 should not exist"; }
+present() { [ -e "$1" ] || [ -L "$1" ] || die "$1 should exist"; }
+fails() {
+    if "$@" >$tmp/fails.log 2>&1; then cat $tmp/fails.log; die "should fail: $*"; fi
+}
+fuse_only() { [ "$BACKEND" = fuse ]; }
+
+# Where a logical store path really is.
+in_merged() { echo "$merged/${1#/nix/store/}"; }
+in_upper() { echo "$upper/${1#/nix/store/}"; }
+in_lower() { echo "$lower_store/${1#/nix/store/}"; }
+
+store() { nix-store --store "$url" "$@"; }
+world=$(dirname "${BASH_SOURCE[0]}")/world.nix
+build() { nix-build --quiet --store "$url" --no-out-link "$world" "$@"; }
+lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }
+
+# Canonical as Nix leaves it, and seen with the same identity through the mount.
+sealed() {
+    local m u
+    m=$(in_merged "$1") u=$(in_upper "$1")
+    present "$u"
+    same "$(stat -c %Y "$m")" 1 "mtime of $m"
+    [ -L "$m" ] || case $(stat -c %a "$m") in 444 | 555) ;; *) die "mode of $m" ;; esac
+    same "$(cd "$merged" && find "${m##*/}" -printf '%i %y %m %n %s %T@ %p %l\n' | sort)" \
+        "$(cd $upper && find "${u##*/}" -printf '%i %y %m %n %s %T@ %p %l\n' | sort)" \
+        "merged and upper view of ${m##*/}"
+    diff -r --no-dereference "$m" "$u" || die "content of $m"
+}
+
+mount_merged() {
+    case $BACKEND-$MODE in
+        fuse-*) overstore mount "$url" 2>>$tmp/driver.log ;;
+        kernel-root) mount -t overlay overlay \
+            -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work" "$merged" ;;
+        kernel-userns) mount -t overlay overlay \
+            -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work,userxattr" "$merged" ;;
+    esac
+    same "$(findmnt -no SOURCE "$merged")" overlay "source of the mount"
+}
+
+# The kernel's overlay shows what was removed underneath only after a remount.
+refresh() { fuse_only || LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"; }
+
+unmount_merged() {
+    if fuse_only; then overstore umount "$merged"; else umount "$merged"; fi
+    if findmnt "$merged" >/dev/null; then die "still mounted: $merged"; fi
+    if fuse_only; then soon no_driver; fi
+}
+
+no_driver() { ! pidof overstore; }
+
+no_whiteouts() {
+    same "$(find $upper -type c)" "" "whiteouts in the upper directory"
+    same "$(find "$merged" -mindepth 1 -maxdepth 1 -type c)" "" "devices in the merged view"
+}
+
+collect() {
+    step "gc leaves the upper directory empty"
+    rm -f $tmp/result*
+    store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
+    if ! fuse_only; then return 0; fi
+    no_whiteouts
+    same "$(ls -A $upper | grep -vx .links || true)" "" "left in the upper directory"
+    same "$(ls -A $upper/.links)" "" "left in .links"
+    same "$(ls -A "$merged" | grep -vx .links | sort)" \
+        "$(ls -A $lower_store | grep -vx .links | sort)" "merged after gc"
+}
+
+begin() {
+    step "mount ($BACKEND, $MODE)"
+    mount_merged
+    step "Nix opens the store with its own check of the mount"
+    nix store info --store "$url"
+}
