@@ -28,6 +28,12 @@ impl<T, E: Into<io::Error>> Must<T> for Result<T, E> {
     }
 }
 
+/// Returns what a program printed, for people to read and for words to be found in.
+#[expect(clippy::disallowed_methods, reason = "messages of programs, not names")]
+pub(crate) fn text(printed: &[u8]) -> String {
+    String::from_utf8_lossy(printed).trim_end().to_owned()
+}
+
 /// Requires that `result` is the failure `want`.
 #[track_caller]
 pub(crate) fn fails<T, E: Into<io::Error>>(want: Errno, what: &str, result: Result<T, E>) {

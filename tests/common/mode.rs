@@ -5,6 +5,7 @@
 //! and an environment variable that tells it to run the body. Invariant: the body never runs in
 //! the process that the test runner started.
 
+use super::check;
 use super::fixture::Fixture;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -92,8 +93,8 @@ pub(crate) fn run(mode: Mode, path: &str, body: fn(&Fixture)) {
 
 /// Prints what the child printed and fails if it failed.
 fn report(mode: Mode, test: &str, output: &Output) {
-    let text = String::from_utf8_lossy(&output.stdout);
-    print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = check::text(&output.stdout);
+    println!("{text}\n{}", check::text(&output.stderr));
     if let Some(why) = text.lines().find_map(|line| line.strip_prefix(SKIPPED)) {
         return report_skip(why);
     }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: when a guard is gone, so are its mount and its driver.
 
-use super::check::{Must, within};
+use super::check::{Must, text, within};
 use super::mode::{Mode, program};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -143,7 +143,7 @@ impl MountGuard {
                     .output(),
                 Mode::root | Mode::userns => Command::new("umount").arg(&self.merged).output(),
             };
-            last = String::from_utf8_lossy(&output.must().stderr).into_owned();
+            last = text(&output.must().stderr);
             false
         });
         if done {
@@ -186,7 +186,7 @@ impl MountGuard {
 
     fn log_tail(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = text(&bytes);
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
@@ -218,7 +218,7 @@ impl Drop for MountGuard {
 #[track_caller]
 pub(crate) fn run(command: &mut Command) {
     let output = command.output().must();
-    let error = String::from_utf8_lossy(&output.stderr);
+    let error = text(&output.stderr);
     assert!(
         output.status.success(),
         "{command:?}: {} {error}",

@@ -37,7 +37,7 @@ pub(crate) fn directory() -> Option<PathBuf> {
 /// Requires that every change in `log` leads into one of `allowed`.
 pub(crate) fn only_the_upper_is_written(log: &Path, allowed: &[PathBuf]) {
     let bytes = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+    let text = super::check::text(&bytes);
     assert!(!text.is_empty(), "{}: nothing was traced", log.display());
     let found = violations(&text, allowed);
     assert!(found.is_empty(), "{}: {found:#?}", log.display());

@@ -2,7 +2,7 @@
 //! Mounting in the background, as users do: `mount` returns once mounted, `status` tells what is
 //! mounted, `umount` ends it.
 
-use crate::common::check::{Must, reads, within};
+use crate::common::check::{Must, reads, text, within};
 use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::mode::program;
@@ -19,10 +19,6 @@ fn overstore(fx: &Fixture, words: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output();
     output.must()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 /// Mounts in the background; returns the words to unmount with.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Owners, groups, masks and special nodes.
 
-use crate::common::check::{Must, fails, kind_of, mode_of, reads, stat};
+use crate::common::check::{Must, fails, kind_of, mode_of, reads, stat, text};
 use crate::common::for_each_mode;
 use crate::common::mode::{Mode, PLAIN_ID};
 use rustix::fs::{CWD, FileType};
@@ -52,9 +52,9 @@ for_each_mode!(
 /// Runs a script as the plain user and requires that it succeeds.
 fn as_user(fx: &crate::common::fixture::Fixture, script: &str) -> String {
     let output = fx.shell_as(PLAIN_ID, PLAIN_ID, script);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let error = text(&output.stderr);
     assert!(output.status.success(), "{script}: {error}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    text(&output.stdout)
 }
 
 for_each_mode!(
