@@ -54,8 +54,9 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
         threads: request.threads,
         status: status::driver_text(request, way),
     };
+    let merged = mount.merged.clone();
     let served = fuse::serve(device, filesystem, options, move || {
-        ready(background, &stop)
+        after_first_look(merged, move || ready(background, &stop));
     });
     if served.is_err() {
         // A session that failed leaves a dead mount behind.
@@ -63,6 +64,20 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
     }
     log::info!("the mount is gone");
     served
+}
+
+/// Has the kernel ask for the top directory's attributes, then goes on; on a thread of its own,
+/// because this one is about to answer. Until then the kernel takes the top directory for root's,
+/// and its owner may not change it.
+pub(super) fn after_first_look(merged: PathBuf, go_on: impl FnOnce() + Send + 'static) {
+    let look = move || {
+        best_effort("look at the mount", rustix::fs::stat(&merged).map(drop));
+        go_on();
+    };
+    let started = thread::Builder::new()
+        .name("first-look".to_owned())
+        .spawn(look);
+    best_effort("start a thread", started.map(drop));
 }
 
 /// Tells the starter; if it is gone (interrupted), nobody wants the mount.

@@ -36,6 +36,7 @@ fn send(notifier: &Notifier, notice: Notice) -> io::Result<()> {
             let length = i64::try_from(length).unwrap_or(0);
             notifier.inval_inode(INodeNo(node.0), offset, length)
         }
+        Notice::Attributes { node } => notifier.inval_inode(INodeNo(node.0), -1, 0),
         Notice::Listing { node } => notifier.inval_inode(INodeNo(node.0), 0, 0),
     }
 }

@@ -5,7 +5,7 @@
 //! side.
 
 use super::locate::Located;
-use super::node::{Merging, NodeId};
+use super::node::{Merging, NodeId, sign};
 use super::{FOREVER, MergedFs, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat, TimeChange, Times};
 use std::os::fd::AsFd;
@@ -29,7 +29,7 @@ pub struct AttrChange {
 impl MergedFs {
     /// Returns the attributes of a node and how long they may be trusted.
     pub fn getattr(&self, id: NodeId) -> Outcome<(Stat, Duration)> {
-        let stat = self.stat_of(&self.locate(id)?)?;
+        let stat = self.surviving(id, || self.stat_of(&self.locate(id)?))?;
         if id == NodeId::ROOT {
             self.watch_tops(&stat)?;
         }
@@ -80,10 +80,18 @@ impl MergedFs {
     }
 
     fn answer(&self, id: NodeId, stat: Stat) -> Outcome<(Stat, Duration)> {
-        let (merged, settled) = self.table.with(id, |node| {
+        let signed = sign(&stat);
+        let (merged, settled, known) = self.table.with(id, |node| {
             let merged = node.merging == Merging::Merged && node.upper.and(node.lower).is_some();
-            (merged && node.held.is_none(), node.settled)
+            (
+                merged && node.held.is_none(),
+                node.settled,
+                node.sign == signed,
+            )
         })?;
+        if !known {
+            self.table.with_mut(id, |node| node.sign = signed)?;
+        }
         let lasting = settled && id != NodeId::ROOT;
         let ttl = if lasting { FOREVER } else { self.lower_ttl };
         Ok((self.shown(stat, merged), ttl))
@@ -91,6 +99,10 @@ impl MergedFs {
 
     /// Returns the target of a symbolic link.
     pub fn readlink(&self, id: NodeId) -> Outcome<Vec<u8>> {
+        self.surviving(id, || self.read_target(id))
+    }
+
+    fn read_target(&self, id: NodeId) -> Outcome<Vec<u8>> {
         use super::locate::{Place, gone_is_stale};
         let located = self.locate(id)?;
         let tree = self.tree(located.layer);

@@ -25,7 +25,7 @@ impl AsFd for FileFd {
 impl MergedFs {
     /// Reads up to the length of `buffer` at `offset` and returns the count, less at the end.
     pub fn read(&self, id: NodeId, offset: u64, buffer: &mut [u8]) -> Outcome<usize> {
-        let (file, kept) = self.readable(id)?;
+        let (file, kept) = self.surviving(id, || self.readable(id))?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&file, &mut buffer[done..], offset + done as u64) {
@@ -47,7 +47,7 @@ impl MergedFs {
     pub fn write(&self, id: NodeId, offset: u64, data: &[u8], from_cache: bool) -> Outcome<usize> {
         let written = self
             .writable(id)
-            .and_then(|file| file.write_at(data, offset));
+            .and_then(|file| self.room.wait_for(|| file.write_at(data, offset)));
         if written.is_err() && from_cache {
             // The page cache shows what was not written: every reader would see it.
             self.notify(Notice::Data {
@@ -146,12 +146,13 @@ impl MergedFs {
 
     /// Does `fallocate(2)` on an upper file.
     pub fn fallocate(&self, id: NodeId, mode: u32, offset: u64, length: u64) -> Outcome<()> {
-        self.writable(id)?.allocate(mode, offset, length)
+        let file = self.writable(id)?;
+        self.room.wait_for(|| file.allocate(mode, offset, length))
     }
 
     /// Finds data (`data`) or a hole from `offset` on.
     pub fn seek(&self, id: NodeId, offset: u64, data: bool) -> Outcome<u64> {
-        let (file, _) = self.readable(id)?;
+        let (file, _) = self.surviving(id, || self.readable(id))?;
         let from = if data {
             SeekFrom::Data(offset)
         } else {
@@ -168,7 +169,7 @@ impl MergedFs {
         length: usize,
     ) -> Outcome<usize> {
         let to = self.writable(target.0)?;
-        let (from, _) = self.readable(source.0)?;
+        let (from, _) = self.surviving(source.0, || self.readable(source.0))?;
         to.copy_from(from.as_fd(), source.1, target.1, length)
     }
 

@@ -5,6 +5,7 @@
 //! filesystem; nothing is kept. A merged one is kept in memory and read again, one side at a
 //! time, when that side has changed. Invariant: positions do not move.
 
+use super::locate::Sides;
 use super::lookup::{Entry, Looked};
 use super::node::NodeId;
 use super::{LINKS, MergedFs, Outcome};
@@ -66,7 +67,7 @@ impl MergedFs {
         position: u64,
         mut each: impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
-        let sides = self.sides(id)?;
+        let sides = self.live_sides(id)?;
         match (&sides.upper, &sides.lower) {
             (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, &mut each),
             (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, &mut each),
@@ -83,7 +84,7 @@ impl MergedFs {
         position: u64,
         mut each: impl FnMut(ListItem<'_>, Option<&Entry>) -> Outcome<Listed>,
     ) -> Outcome<()> {
-        let sides = self.sides(id)?;
+        let sides = self.live_sides(id)?;
         self.list(id, position, |item| {
             if item.is_dots() {
                 return each(item, None);
@@ -96,6 +97,15 @@ impl MergedFs {
                 self.forget(entry.node, 1);
             }
             listed
+        })
+    }
+
+    /// The sides of a directory, unless its upper one was deleted behind the mount.
+    fn live_sides(&self, id: NodeId) -> Outcome<Sides> {
+        self.surviving(id, || {
+            let sides = self.sides(id)?;
+            self.check_linked(id, &sides)?;
+            Ok(sides)
         })
     }
 

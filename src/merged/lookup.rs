@@ -80,7 +80,9 @@ pub(super) fn root_node(upper: &Upper, lower: &Lower) -> Outcome<Node> {
 impl MergedFs {
     /// Looks up `name` in `parent`; a node that is found gains one reference of the kernel.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Outcome<Looked> {
-        self.lookup_in(parent, &self.sides(parent)?, name)
+        self.surviving(parent, || {
+            self.lookup_in(parent, &self.sides(parent)?, name)
+        })
     }
 
     pub(super) fn lookup_in(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Looked> {
@@ -96,7 +98,12 @@ impl MergedFs {
             (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
                 self.found_upper(parent, sides, name, stat, lower)?
             }
-            (Resolution::Lower, _, Some(stat)) => self.found_lower(parent, stat)?,
+            (Resolution::Lower, _, Some(stat)) => {
+                if parent == NodeId::ROOT {
+                    self.adopt_top(name, &stat)?;
+                }
+                self.found_lower(parent, stat)?
+            }
             _ => {
                 self.check_linked(parent, sides)?;
                 return Ok(Looked::Absent(self.entry_ttl(parent)?));
@@ -109,10 +116,13 @@ impl MergedFs {
     pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
         let entry_ttl = self.entry_ttl(parent)?;
         let node = self.table.admit(parent, name, found);
+        if parent == NodeId::ROOT && found.layer == LayerId::Upper {
+            self.tops.remember(name, node);
+        }
         let merged = found.merging == Merging::Merged && found.lower_dir.is_some();
         Ok(Entry {
             node,
-            generation: u64::from(found.stat.birth),
+            generation: u64::from(self.table.with(node, |node| node.generation)?),
             attr: self.shown(found.stat, merged),
             entry_ttl,
             attr_ttl: if found.settled {
@@ -194,7 +204,7 @@ impl MergedFs {
 
     /// A directory that was deleted behind the mount has no names; that says nothing about the
     /// directory which the path leads to now.
-    fn check_linked(&self, parent: NodeId, sides: &Sides) -> Outcome<()> {
+    pub(super) fn check_linked(&self, parent: NodeId, sides: &Sides) -> Outcome<()> {
         match &sides.upper {
             Some(dir) if parent != NodeId::ROOT && !sides.removed => {
                 let linked = self.upper.stat(dir.as_fd())?.nlink > 0;
@@ -204,14 +214,19 @@ impl MergedFs {
         }
     }
 
-    fn probe_upper(&self, sides: &Sides, name: &[u8]) -> Outcome<Option<Stat>> {
+    pub(super) fn probe_upper(&self, sides: &Sides, name: &[u8]) -> Outcome<Option<Stat>> {
         match &sides.upper {
             Some(dir) => self.upper.probe(dir.as_fd(), name),
             None => Ok(None),
         }
     }
 
-    fn probe_lower(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Option<Stat>> {
+    pub(super) fn probe_lower(
+        &self,
+        parent: NodeId,
+        sides: &Sides,
+        name: &[u8],
+    ) -> Outcome<Option<Stat>> {
         match &sides.lower {
             Some(_) if parent == NodeId::ROOT && name == LINKS => Ok(None),
             Some(dir) => self.lower.probe(dir.as_fd(), name),

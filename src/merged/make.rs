@@ -18,10 +18,10 @@ impl MergedFs {
     pub fn create(&self, parent: NodeId, name: &[u8], mode: u32, owner: Owner) -> Outcome<Entry> {
         let (dir, survey) = self.free_name(parent, name)?;
         self.uncover(&dir, name, &survey)?;
-        let file = self
-            .upper
-            .create(dir.fd(), name, mode, owner)
-            .map_err(taken_is_stale)?;
+        let made = self
+            .room
+            .wait_for(|| self.upper.create(dir.fd(), name, mode, owner));
+        let file = made.map_err(taken_is_stale)?;
         let entry = self.enter_new(parent, name, file.as_fd())?;
         self.keep_created(entry.node, file);
         Ok(entry)
@@ -39,9 +39,9 @@ impl MergedFs {
         let (dir, survey) = self.free_name(parent, name)?;
         self.uncover(&dir, name, &survey)?;
         let made = self
-            .upper
-            .make(dir.fd(), name, kind, mode, owner)
-            .map_err(taken_is_stale)?;
+            .room
+            .wait_for(|| self.upper.make(dir.fd(), name, kind, mode, owner));
+        let made = made.map_err(taken_is_stale)?;
         if matches!(kind, NewKind::Directory) && survey.lower_has_dir() {
             // The name was hidden by a whiteout: what it hid must not show inside the new one.
             self.upper.set_opaque(made.as_fd())?;

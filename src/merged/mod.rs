@@ -18,7 +18,10 @@ mod node;
 mod notice;
 mod remove;
 mod rename;
+mod room;
 mod table;
+mod tops;
+mod twin;
 mod xattr;
 
 pub use crate::layer::{Errno, Kind, Listed, NewKind, Owner, Stat, TimeChange, Times, Timestamp};
@@ -77,7 +80,9 @@ pub struct MergedFs {
     dirs: Cache<Arc<OwnedFd>>,
     files: Cache<FileFd>,
     listings: RwLock<HashMap<NodeId, Arc<Mutex<list::MergedListing>>>>,
-    tops: Mutex<notice::Tops>,
+    tops: tops::Tops,
+    room: room::Room,
+    seen_tops: Mutex<notice::SeenTops>,
     notices: mpsc::Sender<Notice>,
     inbox: Mutex<Option<mpsc::Receiver<Notice>>>,
 }
@@ -116,7 +121,9 @@ impl MergedFs {
             dirs: Cache::new(dirs),
             files: Cache::new(files),
             listings: RwLock::default(),
-            tops: Mutex::default(),
+            tops: tops::Tops::new(),
+            room: room::Room::new(),
+            seen_tops: Mutex::default(),
             notices,
             inbox: Mutex::new(Some(inbox)),
         })
@@ -134,12 +141,16 @@ impl MergedFs {
 
     /// Takes back `count` references of the kernel to a node.
     pub fn forget(&self, id: NodeId, count: u64) {
-        if self.table.forget(id, count) == table::Forgotten::Gone {
-            self.dirs.remove_node(id);
-            self.files.remove_node(id);
-            if self.listings.read().contains_key(&id) {
-                self.listings.write().remove(&id);
-            }
+        let Some(node) = self.table.forget(id, count) else {
+            return;
+        };
+        self.dirs.remove_node(id);
+        self.files.remove_node(id);
+        if node.parent == NodeId::ROOT {
+            self.tops.forget(&node.name, id);
+        }
+        if self.listings.read().contains_key(&id) {
+            self.listings.write().remove(&id);
         }
     }
 

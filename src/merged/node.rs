@@ -48,6 +48,10 @@ pub(super) struct Node {
     pub(super) settled: bool,
     /// Birth digest of the winning side, see [`Stat::birth`].
     pub(super) birth: u32,
+    /// What the kernel was first told of the birth; a node that goes on from its twin keeps it.
+    pub(super) generation: u32,
+    /// What the object was last seen to hold, see [`sign`].
+    pub(super) sign: u32,
     /// References that the kernel holds.
     pub(super) lookups: u64,
     /// Nodes that name this one as their parent.
@@ -115,6 +119,8 @@ impl Node {
             merging: found.merging,
             settled: found.settled,
             birth: found.stat.birth,
+            generation: found.stat.birth,
+            sign: sign(&found.stat),
             lookups: 1,
             children: 0,
             held: None,
@@ -250,5 +256,15 @@ impl Found {
             node.merging = self.merging;
         }
         (node.upper, node.lower, node.settled) = (upper, lower, self.settled);
+        node.sign = sign(&self.stat);
     }
+}
+
+/// Returns a digest of size and time of the contents: two finished store objects of one name with
+/// the same digest hold the same.
+pub(super) fn sign(stat: &Stat) -> u32 {
+    let time = stat.mtime.seconds.cast_unsigned().rotate_left(32);
+    let mixed =
+        (stat.size ^ time ^ u64::from(stat.mtime.nanoseconds)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 32) as u32
 }

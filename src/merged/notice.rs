@@ -20,7 +20,12 @@ pub enum Notice {
         /// Bytes.
         length: u64,
     },
-    /// The listing of a directory has changed behind the mount.
+    /// The attributes of a node have changed behind the mount.
+    Attributes {
+        /// The node.
+        node: NodeId,
+    },
+    /// The listing of a directory, and its attributes, have changed behind the mount.
     Listing {
         /// The directory.
         node: NodeId,
@@ -28,7 +33,7 @@ pub enum Notice {
 }
 
 /// What both top directories looked like when the kernel was last told.
-pub(super) type Tops = Option<[(Timestamp, Timestamp); 2]>;
+pub(super) type SeenTops = Option<[(Timestamp, Timestamp); 2]>;
 
 impl MergedFs {
     /// Queues a notice; without a session there is nobody to tell.
@@ -42,7 +47,7 @@ impl MergedFs {
     pub(super) fn watch_tops(&self, upper: &Stat) -> Outcome<()> {
         let lower = self.lower.stat(self.lower.root())?;
         let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
-        let before = std::mem::replace(&mut *self.tops.lock(), now);
+        let before = std::mem::replace(&mut *self.seen_tops.lock(), now);
         if before.is_some() && before != now {
             self.notify(Notice::Listing { node: NodeId::ROOT });
         }

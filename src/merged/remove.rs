@@ -50,6 +50,7 @@ impl MergedFs {
         if self.table.with(id, |node| node.is_only_at(parent, name))? {
             let held = self.held(dir, name, upper)?;
             self.table.with_mut(id, |node| node.held = Some(held))?;
+            self.room.removed();
         }
         Ok(Some(id))
     }

@@ -8,7 +8,7 @@
 use super::node::{Found, Moves, Node, NodeId};
 use crate::layer::{Errno, Ino, Kind, LayerId};
 use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: usize = 64;
@@ -20,17 +20,8 @@ const PRIVATE: u64 = 1 << 63;
 pub(super) struct Table {
     shards: Vec<RwLock<HashMap<NodeId, Node>>>,
     /// Nodes that could not have their inode number, by layer and number.
-    private: Mutex<HashMap<(LayerId, Ino), NodeId>>,
+    private: RwLock<HashMap<(LayerId, Ino), NodeId>>,
     next_private: AtomicU64,
-}
-
-/// What became of a node's last reference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forgotten {
-    /// It is still known.
-    Kept,
-    /// It is gone, and everything kept for it may go as well.
-    Gone,
 }
 
 impl Table {
@@ -39,7 +30,7 @@ impl Table {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
         let table = Table {
             shards,
-            private: Mutex::default(),
+            private: RwLock::default(),
             next_private: AtomicU64::new(PRIVATE),
         };
         table.shard(NodeId::ROOT).write().insert(NodeId::ROOT, root);
@@ -73,6 +64,11 @@ impl Table {
     /// Adds one kernel reference to the node of the object `found` as `name` in `parent`.
     pub(super) fn admit(&self, parent: NodeId, name: &[u8], found: &Found) -> NodeId {
         let default = NodeId(found.stat.ino.0);
+        if let Some(id) = self.standing_for(found)
+            && self.admit_as(id, parent, name, found)
+        {
+            return id;
+        }
         if default != NodeId::ROOT && self.admit_as(default, parent, name, found) {
             return default;
         }
@@ -82,7 +78,7 @@ impl Table {
                 return id;
             }
             // The private node is another, older object as well: it keeps its number.
-            self.private.lock().remove(&(found.layer, found.stat.ino));
+            self.private.write().remove(&(found.layer, found.stat.ino));
         }
     }
 
@@ -115,9 +111,35 @@ impl Table {
         let next = || NodeId(self.next_private.fetch_add(1, Ordering::Relaxed));
         *self
             .private
-            .lock()
+            .write()
             .entry((found.layer, found.stat.ino))
             .or_insert_with(next)
+    }
+
+    /// Says that node `id` stands for an object although it does not have its number.
+    pub(super) fn stands_for(&self, id: NodeId, layer: LayerId, ino: Ino) {
+        if id.0 != ino.0 {
+            self.private.write().insert((layer, ino), id);
+        }
+    }
+
+    /// Returns the node that stands for an object without having its number.
+    fn standing_for(&self, found: &Found) -> Option<NodeId> {
+        let private = self.private.read();
+        if private.is_empty() {
+            None
+        } else {
+            private.get(&(found.layer, found.stat.ino)).copied()
+        }
+    }
+
+    /// Calls `each` with every node, in no order; nodes may come and go meanwhile.
+    pub(super) fn for_each(&self, mut each: impl FnMut(NodeId, &Node)) {
+        for shard in &self.shards {
+            for (&id, node) in shard.read().iter() {
+                each(id, node);
+            }
+        }
     }
 
     /// Returns the node of a known object, if the kernel holds one.
@@ -127,11 +149,7 @@ impl Table {
         if default != NodeId::ROOT && matches(default) {
             return Some(default);
         }
-        let private = self
-            .private
-            .lock()
-            .get(&(found.layer, found.stat.ino))
-            .copied();
+        let private = self.standing_for(found);
         private.filter(|&id| matches(id))
     }
 
@@ -151,21 +169,16 @@ impl Table {
         self.count(moves.unwrap_or_default());
     }
 
-    /// Takes back `count` kernel references and returns the nodes that are gone with them.
-    pub(super) fn forget(&self, id: NodeId, count: u64) -> Forgotten {
+    /// Takes back `count` kernel references; returns the node if those were its last.
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> Option<Node> {
         if id == NodeId::ROOT {
-            return Forgotten::Kept;
+            return None;
         }
-        let parents = self.drop_if_unused(id, |node| {
+        let gone = self.drop_if_unused(id, |node| {
             node.lookups = node.lookups.saturating_sub(count);
-        });
-        match parents {
-            Some(parents) => {
-                self.leave(parents);
-                Forgotten::Gone
-            }
-            None => Forgotten::Kept,
-        }
+        })?;
+        self.leave(gone.parents().collect());
+        Some(gone)
     }
 
     fn count(&self, moves: Moves) {
@@ -188,12 +201,12 @@ impl Table {
             let dropped = self.drop_if_unused(parent, |node| {
                 node.children = node.children.saturating_sub(1);
             });
-            parents.extend(dropped.into_iter().flatten());
+            parents.extend(dropped.iter().flat_map(Node::parents));
         }
     }
 
-    /// Changes the counts of a node and removes it if nothing refers to it; returns its parents.
-    fn drop_if_unused(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Option<Vec<NodeId>> {
+    /// Changes the counts of a node and removes and returns it if nothing refers to it.
+    fn drop_if_unused(&self, id: NodeId, change: impl FnOnce(&mut Node)) -> Option<Node> {
         let mut shard = self.shard(id).write();
         let node = shard.get_mut(&id)?;
         change(node);
@@ -202,14 +215,14 @@ impl Table {
         }
         let node = shard.remove(&id)?;
         drop(shard);
-        if id.0 & PRIVATE != 0 {
+        if id.0 != node.ino().0 {
             let key = (node.layer(), node.ino());
-            let mut private = self.private.lock();
+            let mut private = self.private.write();
             if private.get(&key) == Some(&id) {
                 private.remove(&key);
             }
         }
-        Some(node.parents().collect())
+        Some(node)
     }
 
     /// Returns how many nodes are known.
@@ -268,8 +281,8 @@ mod tests {
             table.admit(NodeId::ROOT, b"a", &found(10, Kind::Regular, 1)),
             id
         );
-        assert_eq!(table.forget(id, 1), Forgotten::Kept);
-        assert_eq!(table.forget(id, 1), Forgotten::Gone);
+        assert!(table.forget(id, 1).is_none());
+        assert!(table.forget(id, 1).is_some());
         assert_eq!(table.len(), 1);
         assert_eq!(table.with(id, |_| ()), Err(Errno::STALE));
     }
@@ -279,8 +292,8 @@ mod tests {
         let table = table();
         let dir = table.admit(NodeId::ROOT, b"d", &found(10, Kind::Directory, 1));
         let file = table.admit(dir, b"f", &found(11, Kind::Regular, 1));
-        assert_eq!(table.forget(dir, 1), Forgotten::Kept);
-        assert_eq!(table.forget(file, 1), Forgotten::Gone);
+        assert!(table.forget(dir, 1).is_none());
+        assert!(table.forget(file, 1).is_some());
         assert_eq!(table.len(), 1, "the directory went with its last child");
     }
 
@@ -298,11 +311,7 @@ mod tests {
         let file = table.admit(one, b"f", &linked(11));
         assert_eq!(table.admit(two, b"g", &linked(11)), file);
         assert_eq!(table.with(file, |n| n.parent), Ok(two));
-        assert_eq!(
-            table.forget(one, 1),
-            Forgotten::Kept,
-            "one of the names is in it"
-        );
+        assert!(table.forget(one, 1).is_none(), "one of the names is in it");
         table.gone(file, two, b"g");
         assert_eq!(table.with(file, |n| n.is_only_at(one, b"f")), Ok(true));
         table.gone(file, one, b"f");
@@ -311,8 +320,8 @@ mod tests {
             Ok(true),
             "the last one stays"
         );
-        assert_eq!(table.forget(file, 2), Forgotten::Gone);
-        assert_eq!(table.forget(two, 1), Forgotten::Gone);
+        assert!(table.forget(file, 2).is_some());
+        assert!(table.forget(two, 1).is_some());
         assert_eq!(table.len(), 1);
     }
 
@@ -329,8 +338,8 @@ mod tests {
             table.with(file, |n| n.is_only_at(NodeId::ROOT, b"g")),
             Ok(true)
         );
-        assert_eq!(table.forget(one, 1), Forgotten::Gone);
-        assert_eq!(table.forget(file, 2), Forgotten::Gone);
+        assert!(table.forget(one, 1).is_some());
+        assert!(table.forget(file, 2).is_some());
         assert_eq!(table.len(), 1);
     }
 
@@ -342,9 +351,9 @@ mod tests {
         let file = table.admit(one, b"f", &found(11, Kind::Regular, 1));
         assert_eq!(table.admit(two, b"g", &found(11, Kind::Regular, 1)), file);
         assert_eq!(table.with(file, |n| n.is_only_at(two, b"g")), Ok(true));
-        assert_eq!(table.forget(one, 1), Forgotten::Gone);
-        assert_eq!(table.forget(file, 2), Forgotten::Gone);
-        assert_eq!(table.forget(two, 1), Forgotten::Gone);
+        assert!(table.forget(one, 1).is_some());
+        assert!(table.forget(file, 2).is_some());
+        assert!(table.forget(two, 1).is_some());
         assert_eq!(table.len(), 1);
     }
 
@@ -359,7 +368,7 @@ mod tests {
         let third = table.admit(NodeId::ROOT, b"c", &found(10, Kind::Directory, 3));
         assert!(third != new && third != old);
         for id in [old, new, third] {
-            assert_eq!(table.forget(id, 1), Forgotten::Gone);
+            assert!(table.forget(id, 1).is_some());
         }
         assert_eq!(table.len(), 1);
     }

@@ -136,7 +136,11 @@ fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> R
     match direct::mount(device, &spec) {
         Ok(()) => {
             log::info!("served by FUSE");
-            server.serve()
+            server.serve()?;
+            // The kernel takes the top directory for root's until it asks once.
+            rustix::fs::stat(&spec.merged)
+                .map(drop)
+                .map_err(|why| Error::on("look at", &spec.merged, why))
         }
         Err(why @ (Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::INVAL))
             if run.choice == Choice::Auto =>

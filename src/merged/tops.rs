@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The nodes of upper objects in the top directory, by name.
+//!
+//! Invariant: a hint only. Whoever takes a node from here checks that it still has the name.
+
+use super::node::NodeId;
+use hashbrown::{DefaultHashBuilder, HashMap};
+use parking_lot::RwLock;
+use std::hash::BuildHasher;
+
+const SHARDS: usize = 16;
+
+/// Where to find the node that a top-level name last led to in the upper.
+#[derive(Debug)]
+pub(super) struct Tops {
+    shards: [RwLock<HashMap<Box<[u8]>, NodeId>>; SHARDS],
+    hasher: DefaultHashBuilder,
+}
+
+impl Tops {
+    pub(super) fn new() -> Tops {
+        Tops {
+            shards: Default::default(),
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    fn shard(&self, name: &[u8]) -> &RwLock<HashMap<Box<[u8]>, NodeId>> {
+        let spread = self.hasher.hash_one(name) >> 32;
+        &self.shards[spread as usize % SHARDS]
+    }
+
+    /// Returns the node that `name` last led to in the upper.
+    pub(super) fn known_upper(&self, name: &[u8]) -> Option<NodeId> {
+        self.shard(name).read().get(name).copied()
+    }
+
+    /// Remembers that `name` leads to the upper object of `id`.
+    pub(super) fn remember(&self, name: &[u8], id: NodeId) {
+        if self.known_upper(name) != Some(id) {
+            self.shard(name).write().insert(name.into(), id);
+        }
+    }
+
+    /// Drops what was remembered of `name`, if it is about `id`.
+    pub(super) fn forget(&self, name: &[u8], id: NodeId) {
+        let mut shard = self.shard(name).write();
+        if shard.get(name) == Some(&id) {
+            shard.remove(name);
+        }
+    }
+}
