@@ -7,7 +7,7 @@
 //! a file only to one of the same size and time. Anything else is ESTALE, and the kernel walks the
 //! path again.
 
-use super::node::{Merging, Node, NodeId, sign};
+use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat};
 use hashbrown::HashMap;
@@ -128,22 +128,14 @@ impl MergedFs {
 
     /// Switches every known node below a directory that was switched.
     fn switch_below(&self, top: NodeId, settled: bool) -> Outcome<()> {
-        let mut children: HashMap<NodeId, Vec<(NodeId, Box<[u8]>)>> = HashMap::new();
-        self.table.for_each(|id, node| {
-            if node.upper.is_some() && node.held.is_none() {
-                children
-                    .entry(node.parent)
-                    .or_default()
-                    .push((id, node.name.clone()));
-            }
-        });
+        let mut children = self.upper_nodes();
         let mut pending = vec![top];
         while let Some(parent) = pending.pop() {
             let Some(below) = children.remove(&parent) else {
                 continue;
             };
             let dir = self.dir_fd(parent, LayerId::Lower)?;
-            for (id, name) in below {
+            for (id, (_, name)) in below {
                 let Some(twin) = self.lower.probe(dir.as_fd(), &name)? else {
                     continue;
                 };
@@ -153,6 +145,18 @@ impl MergedFs {
             }
         }
         Ok(())
+    }
+
+    /// Returns every node with an upper object, by parent.
+    fn upper_nodes(&self) -> HashMap<NodeId, Vec<(NodeId, Place)>> {
+        let mut children: HashMap<_, Vec<_>> = HashMap::new();
+        self.table.for_each(|id, node| {
+            if node.upper.is_some() && node.held.is_none() {
+                let place = (node.parent, node.name.clone());
+                children.entry(node.parent).or_default().push((id, place));
+            }
+        });
+        children
     }
 }
 
