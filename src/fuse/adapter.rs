@@ -246,19 +246,25 @@ impl Filesystem for Adapter {
         answer::entry(reply, guarded("link", ino, linked));
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = || self.fs.unlink(answer::node(parent), name.as_bytes());
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = || {
+            self.fs
+                .unlink(answer::node(parent), name.as_bytes(), req.uid())
+        };
         answer::done(reply, guarded("unlink", parent, removed));
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let removed = || self.fs.rmdir(answer::node(parent), name.as_bytes());
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = || {
+            self.fs
+                .rmdir(answer::node(parent), name.as_bytes(), req.uid())
+        };
         answer::done(reply, guarded("rmdir", parent, removed));
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -270,7 +276,9 @@ impl Filesystem for Adapter {
         let to = (answer::node(newparent), newname.as_bytes());
         answer::done(
             reply,
-            guarded("rename", parent, || self.fs.rename(from, to, flags.bits())),
+            guarded("rename", parent, || {
+                self.fs.rename(from, to, flags.bits(), req.uid())
+            }),
         );
     }
 
@@ -462,7 +470,7 @@ impl Filesystem for Adapter {
         let listed = guarded("readdirplus", ino, || {
             self.fs.list_plus(answer::node(ino), offset, |item, entry| {
                 let full = answer::add_plus(&mut reply, &item, entry);
-                Ok(if full { Listed::Full } else { Listed::More })
+                if full { Listed::Full } else { Listed::More }
             })
         });
         match listed {

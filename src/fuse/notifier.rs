@@ -37,6 +37,6 @@ fn send(notifier: &Notifier, notice: Notice) -> io::Result<()> {
             notifier.inval_inode(INodeNo(node.0), offset, length)
         }
         Notice::Attributes { node } => notifier.inval_inode(INodeNo(node.0), -1, 0),
-        Notice::Listing { node } => notifier.inval_inode(INodeNo(node.0), 0, 0),
+        Notice::Contents { node } => notifier.inval_inode(INodeNo(node.0), 0, 0),
     }
 }

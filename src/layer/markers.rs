@@ -30,7 +30,25 @@ pub(super) fn is_overlay_xattr(name: &[u8]) -> bool {
 /// Reads the marks of the object behind `fd`, which may be an `O_PATH` descriptor.
 pub(super) fn read(fd: BorrowedFd<'_>) -> Result<Marks> {
     let path = proc_path(fd);
-    let names = match list(&path) {
+    marks(
+        grow(|buffer| rustix::fs::listxattr(&path, buffer)),
+        |name| grow(|buffer| rustix::fs::getxattr(&path, name, buffer)),
+    )
+}
+
+/// Reads the marks of `name` in `dir`, without opening it.
+pub(super) fn read_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Marks> {
+    let mut path = proc_path(dir).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name);
+    marks(
+        grow(|buffer| rustix::fs::llistxattr(&path[..], buffer)),
+        |name| grow(|buffer| rustix::fs::lgetxattr(&path[..], name, buffer)),
+    )
+}
+
+fn marks(names: Result<Vec<u8>>, value: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<Marks> {
+    let names = match names {
         Err(Errno::OPNOTSUPP) => return Ok(Marks::default()),
         names => names?,
     };
@@ -43,7 +61,7 @@ pub(super) fn read(fd: BorrowedFd<'_>) -> Result<Marks> {
             continue;
         };
         match mark {
-            b"opaque" => marks.opaque |= value_is_yes(&path, name)?,
+            b"opaque" => marks.opaque |= is_yes(value(name))?,
             b"redirect" => marks.redirect = true,
             b"metacopy" => marks.metacopy = true,
             _ => {}
@@ -78,8 +96,8 @@ pub(super) fn proc_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn value_is_yes(path: &str, name: &[u8]) -> Result<bool> {
-    match get(path, name) {
+fn is_yes(value: Result<Vec<u8>>) -> Result<bool> {
+    match value {
         Ok(value) => Ok(value == b"y"),
         Err(Errno::NODATA) => Ok(false),
         Err(errno) => Err(errno),

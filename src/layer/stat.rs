@@ -6,6 +6,7 @@
 use super::{Devices, Errno, Ino, Result};
 use rustix::fs::{AtFlags, Statx, StatxFlags};
 use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,14 @@ impl Stat {
     pub fn is_canonical(&self) -> bool {
         let sealed_mode = self.kind == Kind::Symlink || self.mode & 0o222 == 0;
         self.mtime.seconds == 1 && sealed_mode
+    }
+
+    /// How long ago anything of the object last changed; `None` if that is in the future, as the
+    /// clock of a network filesystem may have it.
+    pub fn unchanged_for(&self) -> Option<Duration> {
+        let seconds = u64::try_from(self.ctime.seconds).unwrap_or(0);
+        let changed = UNIX_EPOCH + Duration::new(seconds, self.ctime.nanoseconds);
+        SystemTime::now().duration_since(changed).ok()
     }
 
     fn from_statx(stx: &Statx, devices: &Devices) -> Result<Stat> {

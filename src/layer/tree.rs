@@ -92,6 +92,11 @@ impl Tree {
         markers::read(fd)
     }
 
+    /// Reads the marks of OverlayFS on `name` in `dir`, without a descriptor of it.
+    pub fn marks_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<markers::Marks> {
+        markers::read_at(dir, name)
+    }
+
     /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL.
     pub fn list_xattrs(&self, fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
         let names = markers::list(&markers::proc_path(fd))?;

@@ -25,6 +25,10 @@ pub struct Side {
     pub shown: Resolution,
     /// Whether the upper's object is a directory.
     pub upper_is_dir: bool,
+    /// Whether the upper's object is the character device 0/0.
+    pub upper_is_whiteout: bool,
+    /// Whether the lower has anything under the name, shown or hidden.
+    pub lower_present: bool,
     /// Whether the lower has a directory under the name, shown or hidden.
     pub lower_has_dir: bool,
 }
@@ -72,8 +76,12 @@ fn may_leave(side: Side) -> Result<(), Refusal> {
     }
 }
 
-/// A directory must not begin to merge with a lower one that it has nothing to do with.
+/// A directory must not begin to merge with a lower one that it has nothing to do with, and a
+/// device 0/0 must not become a whiteout.
 fn may_arrive(moved: Side, place: Side) -> Result<(), Refusal> {
+    if moved.upper_is_whiteout && place.lower_present {
+        return Err(Refusal::CrossDevice);
+    }
     let merges = moved.upper_is_dir && place.lower_has_dir;
     match place.shown {
         // Replacing an empty merged directory: nothing of the lower can show.
@@ -92,6 +100,8 @@ mod tests {
         Side {
             shown,
             upper_is_dir,
+            upper_is_whiteout: false,
+            lower_present: lower_has_dir || matches!(shown, Lower | Merged),
             lower_has_dir,
         }
     }
@@ -150,6 +160,30 @@ mod tests {
             Err(Refusal::CrossDevice)
         );
         assert_eq!(may_rename(dir, side(Merged, true, true), false), Ok(()));
+    }
+
+    #[test]
+    fn a_zero_device_never_becomes_a_whiteout() {
+        let device = Side {
+            upper_is_whiteout: true,
+            ..side(Upper, false, false)
+        };
+        let duplicate = Side {
+            lower_present: true,
+            ..side(Upper, false, false)
+        };
+        assert_eq!(
+            may_rename(device, side(Absent, false, false), false),
+            Ok(())
+        );
+        assert_eq!(
+            may_rename(device, duplicate, false),
+            Err(Refusal::CrossDevice)
+        );
+        assert_eq!(
+            may_rename(duplicate, device, true),
+            Err(Refusal::CrossDevice)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::locate::Located;
 use super::node::{Merging, NodeId, sign};
-use super::{FOREVER, MergedFs, Outcome};
+use super::{FOREVER, MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat, TimeChange, Times};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -38,14 +38,10 @@ impl MergedFs {
 
     /// Changes the attributes of a node and returns the new ones.
     pub fn setattr(&self, id: NodeId, change: &AttrChange) -> Outcome<(Stat, Duration)> {
-        let located = self.locate(id)?;
-        if located.layer == LayerId::Lower {
-            return Err(Errno::ROFS);
-        }
+        let (located, object) = self.changeable(id)?;
         if let Some(size) = change.size {
             self.writable(id)?.truncate(size)?;
         }
-        let object = self.object_of(&located)?;
         if change.uid.is_some() || change.gid.is_some() {
             self.upper
                 .set_owner(object.as_fd(), change.uid, change.gid)?;
@@ -90,7 +86,13 @@ impl MergedFs {
             )
         })?;
         if !known {
-            self.table.with_mut(id, |node| node.sign = signed)?;
+            let file = self.table.with_mut(id, |node| {
+                node.sign = signed;
+                node.layer() == LayerId::Lower && node.kind == Kind::Regular
+            })?;
+            if file {
+                self.notify(Notice::Contents { node: id });
+            }
         }
         let lasting = settled && id != NodeId::ROOT;
         let ttl = if lasting { FOREVER } else { self.lower_ttl };

@@ -14,11 +14,16 @@ const SHARDS: u64 = 16;
 /// Returns how many directories and how many files may be kept open, given the limit on
 /// descriptors: at most half of it, and no more than is of use.
 pub(super) fn capacities() -> (usize, usize) {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit
-        .and_then(|limit| usize::try_from(limit).ok())
-        .unwrap_or(usize::MAX);
+    let limit = limit();
     ((limit / 4).clamp(16, 2048), (limit / 8).clamp(16, 512))
+}
+
+/// Returns how many descriptors this process may have.
+pub(super) fn limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .unwrap_or(usize::MAX)
 }
 
 /// What a descriptor is kept under.

@@ -61,6 +61,10 @@ impl MergedFs {
 
     /// The gate: returns a descriptor for writing to a regular file of the upper.
     pub(super) fn writable(&self, id: NodeId) -> Outcome<Arc<WriteFd>> {
+        self.surviving(id, || self.open_writable(id))
+    }
+
+    fn open_writable(&self, id: NodeId) -> Outcome<Arc<WriteFd>> {
         let key = (id, LayerId::Upper);
         if let Some(FileFd::Write(file)) = self.files.get(key) {
             return Ok(file);
@@ -74,8 +78,8 @@ impl MergedFs {
         }
         let file = match &located.place {
             Place::Root => return Err(Errno::ISDIR),
-            Place::Held(Held::Writable(file)) => return Ok(Arc::clone(file)),
-            Place::Held(Held::Object(held)) => self.upper.reopen_write(held.as_fd())?,
+            Place::Held(Held::Writable(file, _)) => return Ok(Arc::clone(file)),
+            Place::Held(Held::Object(held, _)) => self.upper.reopen_write(held.as_fd())?,
             Place::Named(dir, name) => {
                 let file = self
                     .upper
@@ -104,10 +108,10 @@ impl MergedFs {
         let tree = self.tree(layer);
         let opened = match &located.place {
             Place::Root => return Err(Errno::ISDIR),
-            Place::Held(Held::Writable(file)) => {
+            Place::Held(Held::Writable(file, _)) => {
                 return Ok((FileFd::Write(Arc::clone(file)), None));
             }
-            Place::Held(Held::Object(held)) => tree.reopen_file(held.as_fd()),
+            Place::Held(Held::Object(held, _)) => tree.reopen_file(held.as_fd()),
             Place::Named(dir, name) => tree.open_file(dir.as_fd(), name).map_err(gone_is_stale),
         };
         match opened {

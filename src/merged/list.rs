@@ -8,13 +8,13 @@
 use super::locate::Sides;
 use super::lookup::{Entry, Looked};
 use super::node::NodeId;
-use super::{LINKS, MergedFs, Outcome};
+use super::{LINKS, MergedFs, Notice, Outcome};
 use crate::layer::{DirEntry, Errno, Ino, Kind, LayerId, Listed, Stat, Timestamp, Tree};
 use crate::merge::{Item, Listing};
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Positions of a merged listing that `.` and `..` take.
 const DOTS: u64 = 2;
@@ -40,6 +40,16 @@ impl ListItem<'_> {
     pub fn is_dots(&self) -> bool {
         self.name == b"." || self.name == b".."
     }
+}
+
+/// Entries that are looked up in one go; a reply of the kernel's usual size holds fewer.
+const BATCH: usize = 256;
+
+/// An entry on its own.
+#[derive(Debug)]
+struct OwnedItem {
+    name: Box<[u8]>,
+    item: ListItem<'static>,
 }
 
 type Info = (Ino, Kind);
@@ -77,27 +87,74 @@ impl MergedFs {
     }
 
     /// Like [`MergedFs::list`], with the node of each entry, which gains a reference of the
-    /// kernel. An entry that is refused (`Full`) loses it again.
+    /// kernel. An entry that is refused (`Full`) loses it again. An error after the first entry
+    /// ends the part that was asked for; the next part then starts with it.
     pub fn list_plus(
         &self,
         id: NodeId,
         position: u64,
-        mut each: impl FnMut(ListItem<'_>, Option<&Entry>) -> Outcome<Listed>,
+        mut each: impl FnMut(ListItem<'_>, Option<&Entry>) -> Listed,
     ) -> Outcome<()> {
         let sides = self.live_sides(id)?;
+        let mut added = 0;
+        for item in self.some_items(id, position)? {
+            match self.list_with_node(id, &sides, &item, &mut each) {
+                Ok(Listed::More) => added += 1,
+                Ok(Listed::Full) => break,
+                Err(errno) if added == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the next entries, so that no lock and no stream is held while they are looked up.
+    fn some_items(&self, id: NodeId, position: u64) -> Outcome<Vec<OwnedItem>> {
+        let mut items = Vec::new();
         self.list(id, position, |item| {
-            if item.is_dots() {
-                return each(item, None);
-            }
-            let Looked::Found(entry) = self.lookup_in(id, &sides, item.name)? else {
-                return Ok(Listed::More);
-            };
-            let listed = each(item, Some(&entry));
-            if !matches!(listed, Ok(Listed::More)) {
-                self.forget(entry.node, 1);
-            }
-            listed
-        })
+            items.push(OwnedItem {
+                name: item.name.into(),
+                item: ListItem { name: b"", ..item },
+            });
+            Ok(if items.len() < BATCH {
+                Listed::More
+            } else {
+                Listed::Full
+            })
+        })?;
+        Ok(items)
+    }
+
+    fn list_with_node(
+        &self,
+        id: NodeId,
+        sides: &Sides,
+        owned: &OwnedItem,
+        each: &mut impl FnMut(ListItem<'_>, Option<&Entry>) -> Listed,
+    ) -> Outcome<Listed> {
+        let item = ListItem {
+            name: &owned.name,
+            ..owned.item
+        };
+        if item.is_dots() {
+            return Ok(each(item, None));
+        }
+        let Looked::Found(entry) = self.lookup_in(id, sides, item.name)? else {
+            return Ok(Listed::More);
+        };
+        let listed = each(item, Some(&entry));
+        if listed == Listed::Full {
+            self.forget(entry.node, 1);
+        }
+        Ok(listed)
+    }
+
+    /// Tells the kernel if its listing of a merged directory may be older than the lower side.
+    pub(super) fn listing_may_have_changed(&self, id: NodeId, lower: &Stat) {
+        let kept = self.listings.read().get(&id).cloned();
+        if kept.is_some_and(|kept| kept.lock().lower.is_some_and(|seen| seen != stamp(lower))) {
+            self.notify(Notice::Contents { node: id });
+        }
     }
 
     /// The sides of a directory, unless its upper one was deleted behind the mount.
@@ -229,7 +286,7 @@ fn scan_if_changed(
     before: Option<Stamp>,
 ) -> Outcome<Option<(Option<Stamp>, Scan)>> {
     let stat = tree.stat(dir.as_fd())?;
-    let stamp = (stat.ino, stat.mtime, stat.ctime);
+    let stamp = stamp(&stat);
     if before == Some(stamp) {
         return Ok(None);
     }
@@ -262,10 +319,11 @@ fn examine(tree: &Tree, dir: BorrowedFd<'_>, entry: &DirEntry<'_>) -> Outcome<Op
     }))
 }
 
+/// Whether the directory has kept still long enough for the next change to move its times.
 fn is_quiet(stat: &Stat) -> bool {
-    let seconds = u64::try_from(stat.ctime.seconds).unwrap_or(0);
-    let changed = UNIX_EPOCH + Duration::new(seconds, stat.ctime.nanoseconds);
-    SystemTime::now()
-        .duration_since(changed)
-        .is_ok_and(|age| age > TICK)
+    stat.unchanged_for().is_some_and(|age| age > TICK)
+}
+
+fn stamp(stat: &Stat) -> Stamp {
+    (stat.ino, stat.mtime, stat.ctime)
 }

@@ -11,6 +11,9 @@ use crate::layer::{Errno, Ino, Kind, LayerId, Stat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// Directories below one another; nobody has more, but a circle has.
+pub(super) const MAX_DEPTH: usize = 1 << 16;
+
 /// Where the object of a node is.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -126,6 +129,18 @@ impl MergedFs {
         }
     }
 
+    /// Returns the object of `id` for a change of it; EROFS if it is the lower's.
+    pub(super) fn changeable(&self, id: NodeId) -> Outcome<(Located, ObjectFd<'_>)> {
+        self.surviving(id, || {
+            let located = self.locate(id)?;
+            if located.layer == LayerId::Lower {
+                return Err(Errno::ROFS);
+            }
+            let object = self.object_of(&located)?;
+            Ok((located, object))
+        })
+    }
+
     /// Returns the directories behind a directory node, marks considered.
     pub(super) fn sides(&self, id: NodeId) -> Outcome<Sides> {
         if id == NodeId::ROOT {
@@ -148,7 +163,7 @@ impl MergedFs {
         if kind != Kind::Directory {
             return Err(Errno::NOTDIR);
         }
-        if let Some(Held::Object(fd)) = held {
+        if let Some(Held::Object(fd, _)) = held {
             return Ok(Sides {
                 upper: Some(fd),
                 removed: true,
@@ -199,39 +214,60 @@ impl MergedFs {
         Ok(merging)
     }
 
-    /// Returns the descriptor by which names in one side of a directory are reached.
+    /// Returns the descriptor by which names in one side of a directory are reached: from the
+    /// nearest parent whose descriptor is kept, one name at a time.
     pub(super) fn dir_fd(&self, id: NodeId, layer: LayerId) -> Outcome<Arc<OwnedFd>> {
+        let mut below = Vec::new();
+        let mut at = id;
+        let mut dir = loop {
+            if let Some(dir) = self.kept_dir(at, layer)? {
+                break dir;
+            }
+            // Directories that were moved into each other behind the mount have no way to the top.
+            if below.len() == MAX_DEPTH {
+                return Err(Errno::STALE);
+            }
+            below.push(at);
+            at = self.table.with(at, |node| node.parent)?;
+        };
+        while let Some(id) = below.pop() {
+            dir = Arc::new(self.open_dir(id, layer, dir.as_fd())?);
+            self.dirs.put((id, layer), Arc::clone(&dir));
+        }
+        Ok(dir)
+    }
+
+    fn kept_dir(&self, id: NodeId, layer: LayerId) -> Outcome<Option<Arc<OwnedFd>>> {
         if id == NodeId::ROOT {
-            return Ok(Arc::clone(match layer {
+            return Ok(Some(Arc::clone(match layer {
                 LayerId::Upper => &self.upper_root,
                 LayerId::Lower => &self.lower_root,
-            }));
+            })));
         }
-        if let Some(fd) = self.dirs.get((id, layer)) {
-            return Ok(fd);
+        if let Some(dir) = self.dirs.get((id, layer)) {
+            return Ok(Some(dir));
         }
-        let (parent, name, ino, held) = self.table.with(id, |node| {
-            (
-                node.parent,
-                node.name.clone(),
-                node.ino_in(layer),
-                node.held.clone(),
-            )
-        })?;
-        if let (Some(Held::Object(fd)), LayerId::Upper) = (held, layer) {
-            return Ok(fd);
+        match self.table.with(id, |node| node.held.clone())? {
+            Some(Held::Object(dir, _)) if layer == LayerId::Upper => Ok(Some(dir)),
+            _ => Ok(None),
         }
+    }
+
+    /// Opens one side of a directory by its name in `parent`.
+    fn open_dir(&self, id: NodeId, layer: LayerId, parent: BorrowedFd<'_>) -> Outcome<OwnedFd> {
         let tree = self.tree(layer);
-        let parent = self.dir_fd(parent, layer)?;
-        let fd = tree
-            .open_dir(parent.as_fd(), &name)
-            .map_err(gone_is_stale)?;
-        if Some(tree.stat(fd.as_fd())?.ino) != ino {
+        let (name, own, located) = self.table.with(id, |node| {
+            let located = Located::new(node, Place::Root);
+            (node.name.clone(), node.ino_in(layer), located)
+        })?;
+        let dir = tree.open_dir(parent, &name).map_err(gone_is_stale)?;
+        let stat = tree.stat(dir.as_fd())?;
+        if layer == located.layer {
+            located.own(stat)?;
+        } else if Some(stat.ino) != own {
             return Err(Errno::STALE);
         }
-        let fd = Arc::new(fd);
-        self.dirs.put((id, layer), Arc::clone(&fd));
-        Ok(fd)
+        Ok(dir)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::merge::{Probe, Resolution, resolve};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+/// How long Nix may take to finish the rest of an object whose top is finished.
+const GRACE: Duration = Duration::from_secs(60);
+
 /// The answer to a lookup.
 #[derive(Debug, Clone, Copy)]
 pub enum Looked {
@@ -49,6 +52,11 @@ impl Survey {
     /// Whether the lower has a directory under the name, shown or hidden.
     pub(super) fn lower_has_dir(&self) -> bool {
         self.lower.is_some_and(|stat| stat.kind == Kind::Directory)
+    }
+
+    /// Whether the lower has anything under the name, shown or hidden.
+    pub(super) fn lower_present(&self) -> bool {
+        self.lower.is_some_and(|stat| !stat.is_zero_device())
     }
 
     /// Whether the upper's object is a directory.
@@ -109,7 +117,11 @@ impl MergedFs {
                 return Ok(Looked::Absent(self.entry_ttl(parent)?));
             }
         };
-        self.enter(parent, name, &found).map(Looked::Found)
+        let entry = self.enter(parent, name, &found)?;
+        if let (false, Merging::Merged, Some(lower)) = (found.settled, found.merging, &lower) {
+            self.listing_may_have_changed(entry.node, lower);
+        }
+        Ok(Looked::Found(entry))
     }
 
     /// Makes the node of what was found known to the kernel.
@@ -157,7 +169,7 @@ impl MergedFs {
             _ => Merging::Unread,
         };
         let settled = match (parent, lower) {
-            (NodeId::ROOT, Some(lower)) => lower.is_canonical(),
+            (NodeId::ROOT, Some(lower)) => is_sealed(&lower),
             (NodeId::ROOT, None) => true,
             _ => self.table.with(parent, |node| node.settled)?,
         };
@@ -174,8 +186,7 @@ impl MergedFs {
     /// Whether an upper directory merges with the lower one. One that is marked in a way that we
     /// do not follow stays unread: to enter it is an error.
     fn merging_of(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Outcome<Merging> {
-        let directory = self.upper.open_dir(dir, name).map_err(gone_is_stale)?;
-        let marks = self.upper.marks(directory.as_fd())?;
+        let marks = self.upper.marks_at(dir, name).map_err(gone_is_stale)?;
         Ok(match (marks.redirect, marks.opaque) {
             (true, _) => Merging::Unread,
             (false, true) => Merging::Opaque,
@@ -185,7 +196,7 @@ impl MergedFs {
 
     fn found_lower(&self, parent: NodeId, stat: Stat) -> Outcome<Found> {
         let settled = match parent {
-            NodeId::ROOT => stat.is_canonical(),
+            NodeId::ROOT => is_sealed(&stat),
             _ => self.table.with(parent, |node| node.settled)?,
         };
         Ok(Found {
@@ -250,6 +261,12 @@ impl MergedFs {
             shown,
         })
     }
+}
+
+/// Whether a lower top-level object will not change any more: it looks finished, and has done so for
+/// a while. Nix finishes the top of an object before what is below.
+pub(super) fn is_sealed(lower: &Stat) -> bool {
+    lower.is_canonical() && lower.unchanged_for().is_some_and(|age| age > GRACE)
 }
 
 /// What one layer has, in the terms of the rules. Opaque marks are read when they matter.

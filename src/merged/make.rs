@@ -5,7 +5,6 @@
 //! name that is taken is ESTALE, on which the kernel looks again. New objects are made in place.
 
 use super::directory::UpperDir;
-use super::locate::Located;
 use super::lookup::{Entry, Survey};
 use super::node::{Found, Merging, NodeId};
 use super::{MergedFs, Outcome};
@@ -51,12 +50,15 @@ impl MergedFs {
 
     /// Gives the object of `id` one more name.
     pub fn link(&self, id: NodeId, parent: NodeId, name: &[u8]) -> Outcome<Entry> {
-        let source: Located = self.locate(id)?;
-        if source.layer == LayerId::Lower {
-            return Err(Errno::XDEV);
-        }
+        let object = self.surviving(id, || {
+            let source = self.locate(id)?;
+            match source.layer {
+                LayerId::Lower => Err(Errno::XDEV),
+                LayerId::Upper => self.object_of(&source),
+            }
+        })?;
         let (dir, survey) = self.free_name(parent, name)?;
-        let object = self.object_of(&source)?;
+        let _moving = self.moving.read();
         self.uncover(&dir, name, &survey)?;
         self.upper
             .link(object.as_fd(), dir.fd(), name)

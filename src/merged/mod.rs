@@ -9,6 +9,7 @@ mod attributes;
 mod directory;
 mod fds;
 mod file;
+mod hold;
 mod ids;
 mod list;
 mod locate;
@@ -82,6 +83,9 @@ pub struct MergedFs {
     listings: RwLock<HashMap<NodeId, Arc<Mutex<list::MergedListing>>>>,
     tops: tops::Tops,
     room: room::Room,
+    /// Held for reading by whoever changes names, from the system call until the nodes know.
+    moving: RwLock<()>,
+    holds: hold::Holds,
     seen_tops: Mutex<notice::SeenTops>,
     notices: mpsc::Sender<Notice>,
     inbox: Mutex<Option<mpsc::Receiver<Notice>>>,
@@ -123,6 +127,8 @@ impl MergedFs {
             listings: RwLock::default(),
             tops: tops::Tops::new(),
             room: room::Room::new(),
+            moving: RwLock::new(()),
+            holds: hold::Holds::new(),
             seen_tops: Mutex::default(),
             notices,
             inbox: Mutex::new(Some(inbox)),
@@ -141,16 +147,15 @@ impl MergedFs {
 
     /// Takes back `count` references of the kernel to a node.
     pub fn forget(&self, id: NodeId, count: u64) {
-        let Some(node) = self.table.forget(id, count) else {
-            return;
-        };
-        self.dirs.remove_node(id);
-        self.files.remove_node(id);
-        if node.parent == NodeId::ROOT {
-            self.tops.forget(&node.name, id);
-        }
-        if self.listings.read().contains_key(&id) {
-            self.listings.write().remove(&id);
+        for (id, node) in self.table.forget(id, count) {
+            self.dirs.remove_node(id);
+            self.files.remove_node(id);
+            if node.parent == NodeId::ROOT {
+                self.tops.forget(&node.name, id);
+            }
+            if self.listings.read().contains_key(&id) {
+                self.listings.write().remove(&id);
+            }
         }
     }
 

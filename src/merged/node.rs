@@ -4,6 +4,7 @@
 //! Invariant: a node holds nothing that could not be written down (the held descriptor of an
 //! unlinked object aside): numbers, its parent and its own name, never a path.
 
+use super::hold::Permit;
 use crate::layer::{Ino, Kind, LayerId, Stat, WriteFd};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -64,16 +65,22 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Held {
     /// Enough for a driver that may open anything.
-    Object(Arc<OwnedFd>),
+    Object(
+        Arc<OwnedFd>,
+        #[expect(dead_code, reason = "given back when dropped")] Permit,
+    ),
     /// For a driver to which the file's mode may have become an obstacle.
-    Writable(Arc<WriteFd>),
+    Writable(
+        Arc<WriteFd>,
+        #[expect(dead_code, reason = "given back when dropped")] Permit,
+    ),
 }
 
 impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Held::Object(fd) => fd.as_fd(),
-            Held::Writable(fd) => fd.as_fd(),
+            Held::Object(fd, _) => fd.as_fd(),
+            Held::Writable(fd, _) => fd.as_fd(),
         }
     }
 }
@@ -234,10 +241,16 @@ impl Node {
 
     /// Whether `found` is the very object of this node.
     pub(super) fn is(&self, found: &Found) -> bool {
-        self.layer() == found.layer
+        let same_object = self.layer() == found.layer
             && self.ino() == found.stat.ino
             && self.kind == found.stat.kind
-            && self.birth == found.stat.birth
+            && self.birth == found.stat.birth;
+        // A lower file that somebody still writes is another file after each change: what the
+        // kernel has cached of the old one must not show.
+        let written = found.layer == LayerId::Lower
+            && found.stat.kind == Kind::Regular
+            && self.sign != sign(&found.stat);
+        same_object && !written
     }
 }
 

@@ -25,9 +25,9 @@ pub enum Notice {
         /// The node.
         node: NodeId,
     },
-    /// The listing of a directory, and its attributes, have changed behind the mount.
-    Listing {
-        /// The directory.
+    /// What a file or directory holds, and its attributes, have changed behind the mount.
+    Contents {
+        /// The node.
         node: NodeId,
     },
 }
@@ -49,7 +49,7 @@ impl MergedFs {
         let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
         let before = std::mem::replace(&mut *self.seen_tops.lock(), now);
         if before.is_some() && before != now {
-            self.notify(Notice::Listing { node: NodeId::ROOT });
+            self.notify(Notice::Contents { node: NodeId::ROOT });
         }
         Ok(())
     }

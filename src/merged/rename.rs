@@ -14,23 +14,38 @@ use std::os::fd::AsFd;
 
 /// `RENAME_EXCHANGE` of `renameat2(2)`.
 const EXCHANGE: u32 = 2;
+/// `RENAME_WHITEOUT` of `renameat2(2)`.
+const WHITEOUT: u32 = 4;
 /// `RENAME_NOREPLACE` of `renameat2(2)`.
 const NOREPLACE: u32 = 1;
 
 impl MergedFs {
     /// Moves `from` to `to` with the flags of `renameat2(2)`.
-    pub fn rename(&self, from: (NodeId, &[u8]), to: (NodeId, &[u8]), flags: u32) -> Outcome<()> {
+    pub fn rename(
+        &self,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        flags: u32,
+        user: u32,
+    ) -> Outcome<()> {
         let (from_sides, to_sides) = (self.sides(from.0)?, self.sides(to.0)?);
         let source = self.survey(from.0, &from_sides, from.1)?;
         let target = self.survey(to.0, &to_sides, to.1)?;
         let exchange = flags & EXCHANGE != 0;
+        if flags & WHITEOUT != 0 && source.lower_present() {
+            // The device that is left behind would hide the lower name.
+            return Err(Errno::INVAL);
+        }
         merge::may_rename(side(&source), side(&target), exchange).map_err(errno)?;
         self.check_target(&to_sides, to, &target, flags)?;
         let (from_dir, to_dir) = (UpperDir::of(from_sides)?, UpperDir::of(to_sides)?);
+        let _moving = self.moving.read();
         let moved = source.upper.as_ref().and_then(|stat| self.node_of(stat));
         let met = target.upper.as_ref().and_then(|stat| self.node_of(stat));
         let replaced = match &target.upper {
-            Some(stat) if !exchange && met != moved => self.hold(to.0, to_dir.fd(), to.1, stat)?,
+            Some(stat) if !exchange && met != moved => {
+                self.hold((to.0, to_dir.fd()), to.1, stat, user)?
+            }
             _ => None,
         };
         // A whiteout at the target does not exist for the caller.
@@ -97,6 +112,8 @@ fn side(survey: &Survey) -> Side {
     Side {
         shown: survey.shown,
         upper_is_dir: survey.upper_is_dir(),
+        upper_is_whiteout: survey.upper.is_some_and(|stat| stat.is_zero_device()),
+        lower_present: survey.lower_present(),
         lower_has_dir: survey.lower_has_dir(),
     }
 }

@@ -95,7 +95,6 @@ impl Table {
             }
             Some(node) if node.is(found) => {
                 node.lookups += 1;
-                node.held = None;
                 found.refresh(node);
                 let linked = found.stat.nlink > 1 && found.stat.kind != Kind::Directory;
                 node.found_at(parent, name, linked)
@@ -169,16 +168,23 @@ impl Table {
         self.count(moves.unwrap_or_default());
     }
 
-    /// Takes back `count` kernel references; returns the node if those were its last.
-    pub(super) fn forget(&self, id: NodeId, count: u64) -> Option<Node> {
+    /// Takes back `count` kernel references; returns the nodes that are gone with them: the node
+    /// itself, and parents that were kept for it alone.
+    pub(super) fn forget(&self, id: NodeId, count: u64) -> Vec<(NodeId, Node)> {
         if id == NodeId::ROOT {
-            return None;
+            return Vec::new();
         }
         let gone = self.drop_if_unused(id, |node| {
             node.lookups = node.lookups.saturating_sub(count);
-        })?;
-        self.leave(gone.parents().collect());
-        Some(gone)
+        });
+        match gone {
+            Some(node) => {
+                let mut all = self.leave(node.parents().collect());
+                all.push((id, node));
+                all
+            }
+            None => Vec::new(),
+        }
     }
 
     fn count(&self, moves: Moves) {
@@ -189,11 +195,13 @@ impl Table {
             // A parent that is unknown was forgotten with its whole branch: nothing to count.
             let _known = self.with_mut(parent, |node| node.children += 1);
         }
-        self.leave(moves.left.into_iter().collect());
+        // The kernel still holds every parent here; what is left for a late FORGET stays small.
+        let _unused = self.leave(moves.left.into_iter().collect());
     }
 
-    /// Takes one child from each of `parents`, and so on upwards as nodes become unused.
-    fn leave(&self, mut parents: Vec<NodeId>) {
+    /// Takes one child from each of `parents`, and so on upwards; returns those that became unused.
+    fn leave(&self, mut parents: Vec<NodeId>) -> Vec<(NodeId, Node)> {
+        let mut gone = Vec::new();
         while let Some(parent) = parents.pop() {
             if parent == NodeId::ROOT {
                 continue;
@@ -201,8 +209,12 @@ impl Table {
             let dropped = self.drop_if_unused(parent, |node| {
                 node.children = node.children.saturating_sub(1);
             });
-            parents.extend(dropped.iter().flat_map(Node::parents));
+            if let Some(node) = dropped {
+                parents.extend(node.parents());
+                gone.push((parent, node));
+            }
         }
+        gone
     }
 
     /// Changes the counts of a node and removes and returns it if nothing refers to it.
@@ -281,8 +293,8 @@ mod tests {
             table.admit(NodeId::ROOT, b"a", &found(10, Kind::Regular, 1)),
             id
         );
-        assert!(table.forget(id, 1).is_none());
-        assert!(table.forget(id, 1).is_some());
+        assert!(table.forget(id, 1).is_empty());
+        assert!(!table.forget(id, 1).is_empty());
         assert_eq!(table.len(), 1);
         assert_eq!(table.with(id, |_| ()), Err(Errno::STALE));
     }
@@ -292,8 +304,8 @@ mod tests {
         let table = table();
         let dir = table.admit(NodeId::ROOT, b"d", &found(10, Kind::Directory, 1));
         let file = table.admit(dir, b"f", &found(11, Kind::Regular, 1));
-        assert!(table.forget(dir, 1).is_none());
-        assert!(table.forget(file, 1).is_some());
+        assert!(table.forget(dir, 1).is_empty());
+        assert!(!table.forget(file, 1).is_empty());
         assert_eq!(table.len(), 1, "the directory went with its last child");
     }
 
@@ -311,7 +323,7 @@ mod tests {
         let file = table.admit(one, b"f", &linked(11));
         assert_eq!(table.admit(two, b"g", &linked(11)), file);
         assert_eq!(table.with(file, |n| n.parent), Ok(two));
-        assert!(table.forget(one, 1).is_none(), "one of the names is in it");
+        assert!(table.forget(one, 1).is_empty(), "one of the names is in it");
         table.gone(file, two, b"g");
         assert_eq!(table.with(file, |n| n.is_only_at(one, b"f")), Ok(true));
         table.gone(file, one, b"f");
@@ -320,8 +332,8 @@ mod tests {
             Ok(true),
             "the last one stays"
         );
-        assert!(table.forget(file, 2).is_some());
-        assert!(table.forget(two, 1).is_some());
+        assert!(!table.forget(file, 2).is_empty());
+        assert!(!table.forget(two, 1).is_empty());
         assert_eq!(table.len(), 1);
     }
 
@@ -338,8 +350,8 @@ mod tests {
             table.with(file, |n| n.is_only_at(NodeId::ROOT, b"g")),
             Ok(true)
         );
-        assert!(table.forget(one, 1).is_some());
-        assert!(table.forget(file, 2).is_some());
+        assert!(!table.forget(one, 1).is_empty());
+        assert!(!table.forget(file, 2).is_empty());
         assert_eq!(table.len(), 1);
     }
 
@@ -351,9 +363,9 @@ mod tests {
         let file = table.admit(one, b"f", &found(11, Kind::Regular, 1));
         assert_eq!(table.admit(two, b"g", &found(11, Kind::Regular, 1)), file);
         assert_eq!(table.with(file, |n| n.is_only_at(two, b"g")), Ok(true));
-        assert!(table.forget(one, 1).is_some());
-        assert!(table.forget(file, 2).is_some());
-        assert!(table.forget(two, 1).is_some());
+        assert!(!table.forget(one, 1).is_empty());
+        assert!(!table.forget(file, 2).is_empty());
+        assert!(!table.forget(two, 1).is_empty());
         assert_eq!(table.len(), 1);
     }
 
@@ -368,7 +380,7 @@ mod tests {
         let third = table.admit(NodeId::ROOT, b"c", &found(10, Kind::Directory, 3));
         assert!(third != new && third != old);
         for id in [old, new, third] {
-            assert!(table.forget(id, 1).is_some());
+            assert!(!table.forget(id, 1).is_empty());
         }
         assert_eq!(table.len(), 1);
     }

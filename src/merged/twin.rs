@@ -7,11 +7,16 @@
 //! a file only to one of the same size and time. Anything else is ESTALE, and the kernel walks the
 //! path again.
 
+use super::locate::MAX_DEPTH;
+use super::lookup::is_sealed;
 use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat};
 use hashbrown::HashMap;
 use std::os::fd::AsFd;
+
+/// How often an operation meets a name that is just being moved before it looks elsewhere.
+const TRIES: u32 = 3;
 
 /// Names from the top directory down to one node.
 type Chain = Vec<(NodeId, Box<[u8]>, NodeId)>;
@@ -24,6 +29,14 @@ impl MergedFs {
         id: NodeId,
         mut operation: impl FnMut() -> Outcome<T>,
     ) -> Outcome<T> {
+        for _ in 0..TRIES {
+            match operation() {
+                // A name that is being moved leads nowhere for a moment: once it has arrived, the
+                // node knows where.
+                Err(Errno::STALE) => drop(self.moving.write()),
+                other => return other,
+            }
+        }
         match operation() {
             Err(Errno::STALE) if self.heal(id)? => operation(),
             other => other,
@@ -60,6 +73,9 @@ impl MergedFs {
         let mut chain = Chain::new();
         let mut at = id;
         while at != NodeId::ROOT {
+            if chain.len() == MAX_DEPTH {
+                return Ok(None);
+            }
             let (held, parent, name) = self.table.with(at, |node| {
                 (node.held.is_some(), node.parent, node.name.clone())
             })?;
@@ -89,7 +105,7 @@ impl MergedFs {
 
     fn adopt(&self, id: NodeId, parent: NodeId, twin: &Stat) -> Outcome<bool> {
         let settled = match parent {
-            NodeId::ROOT => twin.is_canonical(),
+            NodeId::ROOT => is_sealed(twin),
             _ => self.table.with(parent, |node| node.settled)?,
         };
         if !self.switch(id, twin, settled)? {
@@ -119,7 +135,7 @@ impl MergedFs {
             self.files.remove_node(id);
             // The number that stat shows has changed; so have those in a listing.
             self.notify(match twin.kind {
-                Kind::Directory => Notice::Listing { node: id },
+                Kind::Directory => Notice::Contents { node: id },
                 _ => Notice::Attributes { node: id },
             });
         }

@@ -3,14 +3,14 @@
 
 use super::node::NodeId;
 use super::{MergedFs, Outcome};
-use crate::layer::{Errno, LayerId};
+use crate::layer::Errno;
 use std::os::fd::AsFd;
 
 impl MergedFs {
     /// Returns the value of an attribute.
     pub fn get_xattr(&self, id: NodeId, name: &[u8]) -> Outcome<Vec<u8>> {
         self.xattrs_on()?;
-        let located = self.locate(id)?;
+        let located = self.surviving(id, || self.locate(id))?;
         let object = self.object_of(&located)?;
         self.tree(located.layer).get_xattr(object.as_fd(), name)
     }
@@ -18,7 +18,7 @@ impl MergedFs {
     /// Returns the names of all attributes, each ended by a NUL.
     pub fn list_xattrs(&self, id: NodeId) -> Outcome<Vec<u8>> {
         self.xattrs_on()?;
-        let located = self.locate(id)?;
+        let located = self.surviving(id, || self.locate(id))?;
         let object = self.object_of(&located)?;
         self.tree(located.layer).list_xattrs(object.as_fd())
     }
@@ -26,23 +26,15 @@ impl MergedFs {
     /// Sets an attribute of an upper object; `flags` are those of `setxattr(2)`.
     pub fn set_xattr(&self, id: NodeId, name: &[u8], value: &[u8], flags: u32) -> Outcome<()> {
         self.xattrs_on()?;
-        let located = self.locate(id)?;
-        if located.layer == LayerId::Lower {
-            return Err(Errno::ROFS);
-        }
-        self.upper
-            .set_xattr(self.object_of(&located)?.as_fd(), name, value, flags)
+        let (_, object) = self.changeable(id)?;
+        self.upper.set_xattr(object.as_fd(), name, value, flags)
     }
 
     /// Removes an attribute of an upper object.
     pub fn remove_xattr(&self, id: NodeId, name: &[u8]) -> Outcome<()> {
         self.xattrs_on()?;
-        let located = self.locate(id)?;
-        if located.layer == LayerId::Lower {
-            return Err(Errno::ROFS);
-        }
-        self.upper
-            .remove_xattr(self.object_of(&located)?.as_fd(), name)
+        let (_, object) = self.changeable(id)?;
+        self.upper.remove_xattr(object.as_fd(), name)
     }
 
     fn xattrs_on(&self) -> Outcome<()> {
