@@ -56,12 +56,15 @@ pub fn start(name: &OsString, args: &[OsString]) -> Result<Started> {
 #[derive(Debug)]
 pub struct Background {
     ready: File,
+    left: fn(),
 }
 
 impl Background {
     /// Leaves the session of the caller, so that its terminal and its signals do not reach the
     /// driver, and takes standard output over as the pipe to [`start`].
-    pub fn enter() -> Result<Background> {
+    ///
+    /// `left` is called when standard error is let go of, for messages to go elsewhere.
+    pub fn enter(left: fn()) -> Result<Background> {
         let failed = |why| Error::environment("go to the background", why);
         rustix::process::setsid().map_err(failed)?;
         // It would be named after the link through which it was started.
@@ -71,6 +74,7 @@ impl Background {
         rustix::stdio::dup2_stdout(&null).map_err(failed)?;
         Ok(Background {
             ready: File::from(ready),
+            left,
         })
     }
 
@@ -78,6 +82,7 @@ impl Background {
     /// gone, which asks for the end.
     pub fn ready(mut self) -> bool {
         let told = self.ready.write_all(READY).is_ok();
+        (self.left)();
         if let Ok(null) = null() {
             // The pipe of somebody who reads our errors must see its end.
             super::best_effort(

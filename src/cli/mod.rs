@@ -5,6 +5,7 @@
 //! line, and its kind decides the exit code.
 
 mod args;
+mod log;
 mod mount;
 mod request;
 mod run;
@@ -27,7 +28,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(wrong) => return refuse(&wrong, &args),
     };
-    start_log(parsed.verbose);
+    log::start(parsed.verbose);
     let verbose = parsed.verbose > 0;
     let result = match parsed.command {
         Command::Mount(wanted) => mount::mount(&wanted, &args),
@@ -59,28 +60,6 @@ fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
 
 fn is_flag(arg: &OsStr) -> bool {
     arg.as_encoded_bytes().starts_with(b"-")
-}
-
-/// `OVERSTORE_LOG` (as `RUST_LOG` elsewhere) decides; without it the number of `-v`.
-fn start_log(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = env_logger::Env::new().filter_or("OVERSTORE_LOG", default);
-    let mut log = env_logger::Builder::from_env(filter);
-    if verbose == 0 && std::env::var_os("OVERSTORE_LOG").is_none() {
-        // What is left reads as the other messages do.
-        log.format(|line, record| {
-            let level = match record.level() {
-                log::Level::Error => "error",
-                _ => "warning",
-            };
-            writeln!(line, "{level}: {}", record.args())
-        });
-    }
-    log.init();
 }
 
 /// Writes one line to standard error. Nobody is left to be told when that fails.

@@ -2,6 +2,7 @@
 //! `overstore mount` and `overstore umount`.
 
 use super::args::{MountArgs, UmountArgs};
+use super::log;
 use super::request::{self, Spelling, Target};
 use crate::backend::daemon::{self, Background, Started};
 use crate::backend::umount::{self, Busy};
@@ -18,7 +19,10 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
     if !wanted.foreground && !wanted.background {
         return start_background(args);
     }
-    let background = wanted.background.then(Background::enter).transpose()?;
+    let background = wanted
+        .background
+        .then(|| Background::enter(log::leave_terminal))
+        .transpose()?;
     let (request, spelling) = request::for_mount(&Target {
         words: [wanted.target.as_deref(), wanted.merged.as_deref()],
         options: &wanted.store.options,
@@ -27,7 +31,7 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
         create_directories(&request)?;
         if !request.options.read_only {
             let prepared = metadata::prepare_state(&request.layout)?;
-            log::info!("state: {prepared:?}");
+            ::log::info!("state: {prepared:?}");
         }
     }
     lifecycle::serve(&request, background)?;

@@ -2,6 +2,7 @@
 //! `overstore run`.
 
 use super::args::{BackendChoice, RunArgs};
+use super::log;
 use super::request::{self, Spelling, Target};
 use super::say;
 use crate::backend::run::{self, Choice, Failure, Run};
@@ -33,7 +34,7 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
             BackendChoice::Kernel => Choice::Kernel,
         },
         command: wanted.command.clone(),
-        verbose,
+        left: (!verbose).then_some(log::leave_terminal),
     })
 }
 
@@ -47,7 +48,7 @@ fn directories(request: &Request, spelling: Spelling) -> Result<()> {
         match std::fs::create_dir_all(&layout.merged) {
             Ok(()) => {}
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(why) => log::info!("{}", Error::on("create", &layout.merged, why)),
+            Err(why) => ::log::info!("{}", Error::on("create", &layout.merged, why)),
         }
     }
     Ok(())

@@ -44,8 +44,9 @@ pub struct Run {
     pub choice: Choice,
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Whether the driver may go on writing its log to our standard error.
-    pub verbose: bool,
+    /// Called in the driver when it lets go of our standard error, for messages to go elsewhere;
+    /// `None` lets it keep that.
+    pub left: Option<fn()>,
 }
 
 /// Why the command was not run.
@@ -103,7 +104,7 @@ fn stage(run: &Run, kind: namespace::Kind) -> Result<()> {
     let store = &run.request.layout.store_dir;
     let device = device(run)?;
     let server = match &device {
-        Some(device) => Some(Server::start(device, &run.request, run.verbose)?),
+        Some(device) => Some(Server::start(device, &run.request, run.left)?),
         None => None,
     };
     let cover = root::provide(store)?;

@@ -35,10 +35,10 @@ pub(super) struct Server {
 impl Server {
     /// Starts the driver for `device` and waits until it has opened the layers. It sees the
     /// directories as they are now, whatever this process mounts later.
-    pub(super) fn start(device: &OwnedFd, request: &Request, verbose: bool) -> Result<Server> {
+    pub(super) fn start(device: &OwnedFd, request: &Request, left: Option<fn()>) -> Result<Server> {
         let failed = |why| Error::environment("start the driver", why);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        fork_detached(|| drive(&theirs, device, request, verbose)).map_err(failed)?;
+        fork_detached(|| drive(&theirs, device, request, left)).map_err(failed)?;
         drop(theirs);
         let mut server = Server { channel: ours };
         server.expect(LAYERS)?;
@@ -74,8 +74,8 @@ impl Server {
 }
 
 /// The whole life of the driver process.
-fn drive(channel: &UnixStream, device: &OwnedFd, request: &Request, verbose: bool) -> u8 {
-    match settle(channel, device, verbose).and_then(|device| session(channel, device, request)) {
+fn drive(channel: &UnixStream, device: &OwnedFd, request: &Request, left: Option<fn()>) -> u8 {
+    match settle(channel, device, left).and_then(|device| session(channel, device, request)) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("{error}");
@@ -89,7 +89,7 @@ fn drive(channel: &UnixStream, device: &OwnedFd, request: &Request, verbose: boo
 }
 
 /// Leaves everything behind that belongs to the command.
-fn settle(channel: &UnixStream, device: &OwnedFd, verbose: bool) -> Result<OwnedFd> {
+fn settle(channel: &UnixStream, device: &OwnedFd, left: Option<fn()>) -> Result<OwnedFd> {
     let failed = |why: io::Error| Error::environment("settle the driver", why);
     let device = device.try_clone().map_err(failed)?;
     rustix::process::setsid().map_err(|why| failed(why.into()))?;
@@ -99,11 +99,14 @@ fn settle(channel: &UnixStream, device: &OwnedFd, verbose: bool) -> Result<Owned
     let null = daemon::null()?;
     rustix::stdio::dup2_stdin(&null).map_err(|why| failed(why.into()))?;
     rustix::stdio::dup2_stdout(&null).map_err(|why| failed(why.into()))?;
-    if !verbose {
+    if left.is_some() {
         rustix::stdio::dup2_stderr(&null).map_err(|why| failed(why.into()))?;
     }
     drop(null);
     close_other_files(&[channel.as_fd(), device.as_fd()]).map_err(failed)?;
+    if let Some(left) = left {
+        left();
+    }
     // Whoever ends a whole group or service sends these to the command too, which may still
     // have something to write: the driver ends after it.
     ignore_signals(&[
