@@ -92,12 +92,13 @@ impl Tree {
         markers::read(fd)
     }
 
-    /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL.
-    pub fn list_xattrs(&self, fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL, as
+    /// user `uid` would be told them.
+    pub fn list_xattrs(&self, fd: BorrowedFd<'_>, uid: u32) -> Result<Vec<u8>> {
         let names = markers::list(&markers::proc_path(fd))?;
         let mut shown = Vec::with_capacity(names.len());
         for name in names.split_inclusive(|&byte| byte == 0) {
-            if !markers::is_overlay_xattr(name) {
+            if markers::is_listed_for(name, uid) {
                 shown.extend_from_slice(name);
             }
         }
