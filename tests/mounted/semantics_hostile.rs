@@ -4,8 +4,10 @@
 use crate::common::check::{Must, attributes, reads, set_mtime, stat};
 use crate::common::for_each_mode;
 use crate::common::mode::PLAIN_ID;
+use rustix::fs::{CWD, FileType, RenameFlags, renameat_with};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 for_each_mode!(
     /// The smallest and the largest time that can be asked for are answered like any other, and
@@ -44,5 +46,50 @@ for_each_mode!(
             nix::unistd::setfsuid(0.into());
             assert_eq!(seen.must(), ["user.note"], "{name}");
         }
+    }
+);
+
+for_each_mode!(
+    /// "What is made belongs to the caller from the first moment": a user who owns the directory
+    /// underneath cannot have the driver give him root's file by swapping it in.
+    swapped_while_made,
+    [root],
+    |fx| {
+        fx.upper().dir("his").owner("his", PLAIN_ID, PLAIN_ID);
+        let m = fx.mount();
+        let upper = fx.upper();
+        let (round, over) = (AtomicU32::new(0), AtomicBool::new(false));
+        let name = |what: &str, number: u32| format!("his/{what}-{number}");
+        let swapped = std::thread::scope(|scope| {
+            let attacker = scope.spawn(|| {
+                let (mut at, mut swapped) = (0, 0);
+                while !over.load(Ordering::Relaxed) {
+                    let number = round.load(Ordering::Acquire);
+                    let paths = ["roots", "new"].map(|what| upper.path(name(what, number)));
+                    let swap = || renameat_with(CWD, &paths[0], CWD, &paths[1], RenameFlags::EXCHANGE);
+                    if number != at && swap().is_ok() {
+                        (at, swapped) = (number, swapped + 1);
+                    }
+                }
+                swapped
+            });
+            let lost = (1..2000).find(|&number| {
+                let roots = fs::File::create(fx.upper().path(name("roots", number))).must();
+                round.store(number, Ordering::Release);
+                nix::unistd::setfsuid(PLAIN_ID.into());
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                let new = m.path(name("new", number));
+                let made = rustix::fs::mknodat(CWD, new, FileType::Fifo, mode, 0);
+                nix::unistd::setfsuid(0.into());
+                // It may have been taken away again: only the owner of the other one counts.
+                let _made = made;
+                roots.metadata().must().uid() != 0
+            });
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(lost, None, "root's file was given away");
+            attacker.join().expect("the attacker does not panic")
+        });
+        println!("swapped {swapped} times");
+        assert!(swapped > 0, "the point of this test");
     }
 );
