@@ -146,6 +146,12 @@ impl Upper {
         rustix::fs::linkat(rustix::fs::CWD, source, dir, name, AtFlags::SYMLINK_FOLLOW)
     }
 
+    /// Makes the whiteout `name` again, after what was to stand in its place could not be made.
+    pub fn restore_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let none = Mode::empty();
+        rustix::fs::mknodat(dir, name, FileType::CharacterDevice, none, 0)
+    }
+
     /// Removes `name`, which is not a directory.
     pub fn unlink(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a user may try on purpose: odd arguments, and changes underneath at the worst moment.
 
-use crate::common::check::{Must, attributes, reads, set_mtime, stat};
+use crate::common::check::{
+    Must, absent, attributes, fails, kind_of, lists, reads, set_mtime, stat,
+};
 use crate::common::for_each_mode;
 use crate::common::mode::PLAIN_ID;
+use crate::common::mount::run;
 use rustix::fs::{CWD, FileType, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 for_each_mode!(
@@ -91,5 +96,26 @@ for_each_mode!(
         });
         println!("swapped {swapped} times");
         assert!(swapped > 0, "the point of this test");
+    }
+);
+
+for_each_mode!(
+    /// A directory over a whiteout needs a mark, or the hidden lower contents would show in it:
+    /// where no mark can be set the call fails, and the name stays hidden.
+    no_mark_no_directory,
+    [root],
+    |fx| {
+        fx.lower().file("d/hidden", "l").file("f", "l");
+        let up = fx.scratch("up");
+        fs::create_dir_all(&up).must();
+        run(Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(up));
+        fx.upper().whiteout("d").whiteout("f");
+        let m = fx.mount();
+        fails(Errno::OPNOTSUPP, "mkdir", fs::create_dir(m.path("d")));
+        absent(&m.path("d"));
+        assert_eq!(kind_of(&fx.upper().path("d")), Some("char"));
+        lists(&m.path(""), &[]);
+        fs::create_dir(m.path("f")).must();
+        lists(&m.path("f"), &[]);
     }
 );
