@@ -9,6 +9,7 @@ mod acting;
 mod entries;
 mod identity;
 mod markers;
+mod own_mount;
 mod stat;
 mod tree;
 mod upper;

@@ -7,6 +7,7 @@
 //! made is one put back.
 
 use super::acting::Acting;
+use super::own_mount::{Access, apart};
 use super::tree::{Tree, open_root};
 use super::{Devices, Errno, Kind, Result, markers, stat};
 use crate::error::{Error, Result as Outcome};
@@ -76,7 +77,7 @@ impl Upper {
     /// Opens the upper directory; its filesystem becomes the first of the view's devices.
     pub fn open(path: &Path) -> Outcome<(Upper, Arc<Devices>)> {
         let failed = |errno| Error::on("examine upper directory", path, errno);
-        let root = open_root(path, "upper directory")?;
+        let root = apart(open_root(path, "upper directory")?, Access::Write);
         let devices = Arc::new(Devices::new(stat::device_of(&root).map_err(failed)?));
         let tree = Tree::new(root, Arc::clone(&devices)).map_err(failed)?;
         let own = Owner {
