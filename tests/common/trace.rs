@@ -18,7 +18,7 @@ pub(crate) const FLAGS: [&str; 7] = [
     "-s4096",
     "-e",
     concat!(
-        "trace=open,openat,openat2,creat,truncate,ftruncate,fallocate,pwrite64,pwritev,pwritev2,",
+        "trace=open,openat,openat2,open_tree,creat,truncate,ftruncate,fallocate,pwrite64,pwritev,pwritev2,",
         "copy_file_range,sendfile,splice,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,",
         "mkdirat,mknod,mknodat,link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat,?fchmodat2,",
         "chown,fchown,lchown,fchownat,utime,utimes,futimesat,utimensat,setxattr,lsetxattr,",
@@ -45,21 +45,41 @@ pub(crate) fn only_the_upper_is_written(log: &Path, allowed: &[PathBuf]) {
 
 /// Lists the calls that change something outside of `allowed`.
 pub(crate) fn violations(text: &str, allowed: &[PathBuf]) -> Vec<String> {
-    let mut reader = Reader::default();
+    let mut reader = Reader {
+        descriptors: open_before(text),
+        ..Reader::default()
+    };
     let mut found = Vec::new();
     for line in text.lines() {
         let Some(call) = reader.whole(line) else {
             continue;
         };
+        reader.learn(&call);
         for target in reader.targets(&call) {
             let inside = |directory: &PathBuf| target.starts_with(directory);
             if !allowed.iter().any(inside) && !harmless(&target) {
                 found.push(format!("{}: {call}", target.display()));
             }
         }
-        reader.learn(&call);
     }
     found
+}
+
+/// Returns where descriptors lead that were open when a tracer attached: their first mention is as
+/// an argument, not as a result.
+fn open_before(text: &str) -> HashMap<String, PathBuf> {
+    let mut first = HashMap::new();
+    for call in text.lines().filter_map(|line| line.split_once(' ')) {
+        let result = call.1.rsplit_once(" = ").map_or("", |(_, result)| result);
+        let words = arguments(call.1);
+        for word in words.iter().map(String::as_str).chain([result]) {
+            if let Some((number, path)) = descriptor(word) {
+                let known = first.entry(number.to_owned());
+                known.or_insert_with(|| PathBuf::from(path));
+            }
+        }
+    }
+    first
 }
 
 /// Devices, process files, pipes, sockets and the like belong to no layer.
@@ -77,6 +97,9 @@ fn harmless(target: &Path) -> bool {
 struct Reader {
     unfinished: HashMap<String, String>,
     descriptors: HashMap<String, PathBuf>,
+    /// Descriptors in mounts of the driver's own: strace shows their paths from the top of that
+    /// mount on, which is this directory.
+    tops: HashMap<String, PathBuf>,
     working: PathBuf,
 }
 
@@ -101,15 +124,34 @@ impl Reader {
         let Some((_, result)) = call.rsplit_once(" = ") else {
             return;
         };
-        if let Some((number, path)) = descriptor(result) {
+        if let Some((number, _)) = descriptor(result) {
+            match self.top(call) {
+                Some(top) => drop(self.tops.insert(number.to_owned(), top)),
+                None => drop(self.tops.remove(number)),
+            }
             self.descriptors
-                .insert(number.to_owned(), PathBuf::from(path));
+                .insert(number.to_owned(), self.file(result));
         }
         if call.starts_with("chdir(") && result.starts_with('0') {
             self.working = arguments(call)
                 .first()
                 .map_or(PathBuf::new(), |path| self.name(path));
         }
+    }
+
+    /// Returns the top of the own mount that the descriptor of a call's result leads into.
+    fn top(&self, call: &str) -> Option<PathBuf> {
+        let words = arguments(call);
+        let first = words.first()?;
+        if call.starts_with("open_tree(") && call.contains("OPEN_TREE_CLONE") {
+            return Some(self.at(first, words.get(1)?));
+        }
+        let again = words.iter().take(2).find_map(|word| {
+            let number = word.trim_matches('"').strip_prefix("/proc/self/fd/")?;
+            Some(number.to_owned())
+        });
+        let from = again.or_else(|| descriptor(first).map(|(number, _)| number.to_owned()));
+        self.tops.get(&from?).cloned()
     }
 
     /// Returns the paths that a call changes or opens for writing.
@@ -142,11 +184,17 @@ impl Reader {
     /// What was opened is what the kernel says it is; only a failed open is judged by its name.
     fn opened(&self, call: &str, named: PathBuf) -> PathBuf {
         let result = call.rsplit_once(" = ").map_or("", |(_, result)| result);
-        descriptor(result).map_or(named, |(_, path)| PathBuf::from(path))
+        descriptor(result).map_or(named, |_| self.file(result))
     }
 
     fn file(&self, word: &str) -> PathBuf {
-        descriptor(word).map_or(PathBuf::from(word), |(_, path)| PathBuf::from(path))
+        let Some((number, path)) = descriptor(word) else {
+            return PathBuf::from(word);
+        };
+        match self.tops.get(number) {
+            Some(top) => lexical(&top.join(path.trim_start_matches('/'))),
+            None => PathBuf::from(path),
+        }
     }
 
     /// Resolves a directory descriptor and a name below it.
@@ -300,5 +348,24 @@ mod tests {
             "8 <... chmod resumed>)            = 0\n",
         );
         assert_eq!(found(log), 1);
+    }
+
+    #[test]
+    fn a_mount_of_the_drivers_own_is_what_it_was_made_from() {
+        let log = |layer: &str| {
+            [
+                &format!("7 open_tree(3</t/{layer}>, \"\", OPEN_TREE_CLONE|AT_EMPTY_PATH) = 4</>"),
+                "7 fcntl(4</>, F_DUPFD_CLOEXEC, 0) = 5</>",
+                "7 openat2(5</>, \"d\", {flags=O_PATH, resolve=RESOLVE_NO_XDEV}, 24) = 6</d>",
+                "7 openat(AT_FDCWD</>, \"/proc/self/fd/6\", O_RDONLY) = 8</d>",
+                "7 openat(8</d>, \"a\", O_RDWR|O_CREAT, 0644) = 9</d/a>",
+                "7 pwrite64(9</d/a>, \"x\", 1, 0) = 1",
+                "7 unlinkat(6</d>, \"a\", 0) = 0",
+                "7 chmod(\"/proc/self/fd/9\", 0644) = 0",
+            ]
+            .join("\n")
+        };
+        assert_eq!(found(&log("upper")), 0);
+        assert_eq!(found(&log("lower")), 4);
     }
 }
