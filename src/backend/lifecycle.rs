@@ -10,7 +10,6 @@ use super::{MountSpec, Request, Way, attach, best_effort, fusermount, preflight,
 use crate::error::{Error, Result};
 use crate::fuse::{self, SessionOptions};
 use crate::merged::{self, MergedFs};
-use rustix::fs::Mode;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,9 +90,8 @@ fn ready(background: Option<Background>, handle: &Handle) {
     }
 }
 
-/// The process becomes one that serves: no directory held, modes as callers ask, many files.
+/// The process becomes one that serves: no directory held, many files.
 fn prepare_process() {
-    rustix::process::umask(Mode::empty());
     best_effort("leave the current directory", rustix::process::chdir("/"));
     raise_file_limit();
 }

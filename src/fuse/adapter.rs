@@ -524,8 +524,8 @@ impl Filesystem for Adapter {
         answer::xattr(reply, size, guarded("getxattr", ino, value));
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let names = || self.fs.list_xattrs(answer::node(ino));
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = || self.fs.list_xattrs(answer::node(ino), req.uid());
         answer::xattr(reply, size, guarded("listxattr", ino, names));
     }
 

@@ -13,6 +13,7 @@ pub use control::{STATUS_BYTES, control_barrier, control_status};
 
 use crate::error::{Error, Result};
 use crate::merged::MergedFs;
+use crate::sys::signals::{self, Signal};
 use adapter::Adapter;
 use fuser::{Config, Session, SessionACL};
 use std::fmt;
@@ -49,8 +50,9 @@ pub fn serve(
     ready: impl FnOnce(),
 ) -> Result<()> {
     let failed = |what: &str, error: &dyn fmt::Display| Error::environment(what, error);
-    crate::sys::signals::ignore_file_size_signal()
-        .map_err(|error| failed("ignore SIGXFSZ", &error))?;
+    // A write over the limit on file sizes is then an error (EFBIG) for the caller whose write it
+    // is, not the end of the driver.
+    signals::ignore(&[Signal::SIGXFSZ]).map_err(|error| failed("ignore SIGXFSZ", &error))?;
     // The kernel applies the caller's umask; the driver's own must take nothing more.
     rustix::process::umask(rustix::fs::Mode::empty());
     let fs = Arc::new(fs);

@@ -5,9 +5,8 @@
 //! upper's filesystem keep their true number; others carry their device in the high bits, as
 //! kernel OverlayFS does with `xino`.
 
-use hashbrown::DefaultHashBuilder;
+use hashbrown::HashMap;
 use parking_lot::RwLock;
-use std::hash::BuildHasher;
 
 /// Bits of an inode number that are left to the backing filesystem.
 const INO_BITS: u32 = 56;
@@ -27,8 +26,8 @@ type Device = (u32, u32);
 #[derive(Debug)]
 pub struct Devices {
     first: Device,
-    others: RwLock<Vec<Device>>,
-    hasher: DefaultHashBuilder,
+    /// The tags of all others.
+    others: RwLock<HashMap<Device, u64>>,
 }
 
 impl Devices {
@@ -37,7 +36,6 @@ impl Devices {
         Devices {
             first: upper,
             others: RwLock::default(),
-            hasher: DefaultHashBuilder::default(),
         }
     }
 
@@ -47,26 +45,35 @@ impl Devices {
         if tag <= MAX_TAG && ino < (1 << INO_BITS) {
             return Ino(tag << INO_BITS | ino);
         }
-        Ino(HASHED | (self.hasher.hash_one((device, ino)) & (HASHED - 1)))
+        Ino(HASHED | (hash(device, ino) & (HASHED - 1)))
     }
 
     fn tag(&self, device: Device) -> u64 {
         if device == self.first {
             return 0;
         }
-        let known = self.others.read().iter().position(|&other| other == device);
-        let position = known.unwrap_or_else(|| {
-            let mut others = self.others.write();
-            others
-                .iter()
-                .position(|&other| other == device)
-                .unwrap_or_else(|| {
-                    others.push(device);
-                    others.len() - 1
-                })
-        });
-        position as u64 + 1
+        if let Some(&tag) = self.others.read().get(&device) {
+            return tag;
+        }
+        let mut others = self.others.write();
+        let next = others.len() as u64 + 1;
+        *others.entry(device).or_insert(next)
     }
+}
+
+/// Mixes device and number, the same way in every run: programs remember inode numbers longer
+/// than a driver lives.
+fn hash(device: Device, ino: u64) -> u64 {
+    let device = u64::from(device.0) << 32 | u64::from(device.1);
+    mix(mix(device) ^ ino)
+}
+
+/// The finalizer of SplitMix64: every bit of the input reaches every bit of the result, and no
+/// two inputs have the same.
+fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
 }
 
 #[cfg(test)]
@@ -90,6 +97,14 @@ mod tests {
         assert_eq!(big, devices.ino((8, 1), u64::MAX));
         assert_ne!(big, devices.ino((8, 1), u64::MAX - 1));
         assert_eq!(big.0 >> 62, 1, "bit 63 belongs to private node numbers");
+    }
+
+    #[test]
+    fn hashed_numbers_are_those_of_the_last_driver() {
+        let first = Devices::new((8, 1)).ino((8, 1), u64::MAX);
+        assert_eq!(Devices::new((8, 1)).ino((8, 1), u64::MAX), first);
+        let other = Devices::new((8, 1)).ino((8, 2), u64::MAX);
+        assert_ne!(other, first, "the device is part of it");
     }
 
     #[test]

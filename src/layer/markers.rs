@@ -27,6 +27,12 @@ pub(super) fn is_overlay_xattr(name: &[u8]) -> bool {
     FAMILIES.iter().any(|family| name.starts_with(family))
 }
 
+/// Whether user `uid` sees attribute `name` in a list. The kernel names `trusted.*` to privileged
+/// processes alone; a driver of root is told of them, and passes that on to root alone.
+pub(super) fn is_listed_for(name: &[u8], uid: u32) -> bool {
+    !is_overlay_xattr(name) && (uid == 0 || !name.starts_with(b"trusted."))
+}
+
 /// Reads the marks of the object behind `fd`, which may be an `O_PATH` descriptor.
 pub(super) fn read(fd: BorrowedFd<'_>) -> Result<Marks> {
     let path = proc_path(fd);
@@ -130,5 +136,11 @@ mod tests {
         assert!(is_overlay_xattr(b"user.overlay.origin"));
         assert!(!is_overlay_xattr(b"user.overlayfs"));
         assert!(!is_overlay_xattr(b"security.capability"));
+    }
+
+    #[test]
+    fn trusted_attributes_are_listed_for_root_alone() {
+        assert!(is_listed_for(b"trusted.note", 0) && !is_listed_for(b"trusted.note", 1000));
+        assert!(is_listed_for(b"user.note", 1000) && !is_listed_for(b"user.overlay.opaque", 0));
     }
 }

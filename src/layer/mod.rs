@@ -5,9 +5,11 @@
 //! could; everything that writes is a method of [`Upper`]. Every operation takes one directory
 //! descriptor and one name, never a path, so no symbolic link is ever followed.
 
+mod acting;
 mod entries;
 mod identity;
 mod markers;
+mod own_mount;
 mod stat;
 mod tree;
 mod upper;

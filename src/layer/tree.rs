@@ -4,9 +4,10 @@
 //! Invariant: absence is `Ok(None)` and only "no such name" is absence; every other failure of
 //! the backing filesystem is passed on as what it is.
 
+use super::own_mount::{Access, apart};
 use super::{Devices, Errno, Result, Stat, markers, stat};
 use crate::error::{Error, Result as Outcome};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -97,12 +98,13 @@ impl Tree {
         markers::read_at(dir, name)
     }
 
-    /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL.
-    pub fn list_xattrs(&self, fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL, as
+    /// user `uid` would be told them.
+    pub fn list_xattrs(&self, fd: BorrowedFd<'_>, uid: u32) -> Result<Vec<u8>> {
         let names = markers::list(&markers::proc_path(fd))?;
         let mut shown = Vec::with_capacity(names.len());
         for name in names.split_inclusive(|&byte| byte == 0) {
-            if !markers::is_overlay_xattr(name) {
+            if markers::is_listed_for(name, uid) {
                 shown.extend_from_slice(name);
             }
         }
@@ -130,7 +132,7 @@ pub struct Lower(Tree);
 impl Lower {
     /// Opens the lower store directory.
     pub fn open(path: &Path, devices: Arc<Devices>) -> Outcome<Lower> {
-        let root = open_root(path, "lower store directory")?;
+        let root = apart(open_root(path, "lower store directory")?, Access::Read);
         let tree = Tree::new(root, devices);
         tree.map(Lower)
             .map_err(|errno| Error::on("examine lower store directory", path, errno))
@@ -158,13 +160,14 @@ pub(super) fn open_root(path: &Path, what: &str) -> Outcome<OwnedFd> {
     })
 }
 
+/// Opens `name` in `dir`, unless it is a symbolic link (ELOOP) or something is mounted there
+/// (EXDEV), which is no part of the layer.
 pub(super) fn open(dir: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::openat(
-        dir,
-        name,
-        flags | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat2(dir, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        Err(Errno::NOSYS) => rustix::fs::openat(dir, name, flags, Mode::empty()),
+        other => other,
+    }
 }
 
 /// Opens for reading without moving the access time, which only the owner may ask for.
@@ -182,4 +185,19 @@ pub(super) fn reopen(held: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
         flags | OFlags::CLOEXEC,
         Mode::empty(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_stops_where_something_is_mounted() {
+        let root = open_root(Path::new("/"), "root directory").unwrap();
+        for flags in [OFlags::PATH, OFlags::RDONLY | OFlags::DIRECTORY] {
+            let opened = open(root.as_fd(), b"proc", flags);
+            assert_eq!(opened.err(), Some(Errno::XDEV));
+        }
+        assert!(open(root.as_fd(), b".", OFlags::PATH | OFlags::DIRECTORY).is_ok());
+    }
 }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Changing names in the upper layer: making, removing, moving and linking objects in place.
 //!
-//! Invariant: a new object appears under its final name at once, with the mode asked for and
-//! the owner of the caller, or not at all. Nothing here ever makes a whiteout.
+//! Invariant: the one call that makes an object gives it its final name, the mode asked for and
+//! the caller as its owner. It is never changed by name afterwards: by then another object may
+//! stand there, put by somebody who owns the directory underneath. The one whiteout that is ever
+//! made is one put back.
 
+use super::acting::Acting;
+use super::own_mount::{Access, apart};
 use super::tree::{Tree, open_root};
-use super::{Devices, Errno, Result, markers, stat};
+use super::{Devices, Errno, Kind, Result, markers, stat};
 use crate::error::{Error, Result as Outcome};
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -39,11 +43,23 @@ pub enum NewKind<'a> {
     },
 }
 
+impl NewKind<'_> {
+    /// The kind of the object that is made.
+    fn made(self) -> Kind {
+        match self {
+            NewKind::Directory => Kind::Directory,
+            NewKind::Symlink(_) => Kind::Symlink,
+            // A mode without a type means a regular file.
+            NewKind::Node { mode, .. } => Kind::from_mode(mode).unwrap_or(Kind::Regular),
+        }
+    }
+}
+
 /// The layer that holds everything new: a [`Tree`] that can be changed.
 #[derive(Debug)]
 pub struct Upper {
     tree: Tree,
-    /// Who the driver is: objects are made with these ids.
+    /// Who the driver is.
     pub(super) own: Owner,
     /// Held while a file's mode is widened for a moment (see `open_write`).
     pub(super) widening: Mutex<()>,
@@ -61,7 +77,7 @@ impl Upper {
     /// Opens the upper directory; its filesystem becomes the first of the view's devices.
     pub fn open(path: &Path) -> Outcome<(Upper, Arc<Devices>)> {
         let failed = |errno| Error::on("examine upper directory", path, errno);
-        let root = open_root(path, "upper directory")?;
+        let root = apart(open_root(path, "upper directory")?, Access::Write);
         let devices = Arc::new(Devices::new(stat::device_of(&root).map_err(failed)?));
         let tree = Tree::new(root, Arc::clone(&devices)).map_err(failed)?;
         let own = Owner {
@@ -79,6 +95,8 @@ impl Upper {
     }
 
     /// Makes the regular file `name` and returns it open for reading and writing.
+    ///
+    /// A driver without privilege makes nothing for other users (EPERM).
     pub fn create(
         &self,
         dir: BorrowedFd<'_>,
@@ -87,18 +105,13 @@ impl Upper {
         owner: Owner,
     ) -> Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let plain = Mode::from_raw_mode(mode & 0o1777);
-        let file = rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, plain)?;
-        self.undo_unless(
-            dir,
-            name,
-            AtFlags::empty(),
-            self.settle(dir, file.as_fd(), mode, owner),
-        )?;
-        Ok(file)
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        let _caller = Acting::start(self.own, owner)?;
+        rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, mode)
     }
 
-    /// Makes anything else under `name` and returns a descriptor that holds it.
+    /// Makes anything else under `name` and returns a descriptor that holds it. ESTALE if
+    /// somebody put another object there meanwhile, which is left alone.
     pub fn make(
         &self,
         dir: BorrowedFd<'_>,
@@ -107,70 +120,37 @@ impl Upper {
         mode: u32,
         owner: Owner,
     ) -> Result<OwnedFd> {
-        let mut undo = AtFlags::empty();
+        let caller = Acting::start(self.own, owner)?;
+        let permissions = Mode::from_raw_mode(mode & 0o7777);
         match kind {
-            NewKind::Directory => {
-                rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode & 0o1777))?;
-                undo = AtFlags::REMOVEDIR;
-            }
+            NewKind::Directory => rustix::fs::mkdirat(dir, name, permissions)?,
             NewKind::Symlink(target) => rustix::fs::symlinkat(target, dir, name)?,
             NewKind::Node { mode, rdev } => {
-                let plain = Mode::from_raw_mode(mode & 0o1777);
-                rustix::fs::mknodat(dir, name, FileType::from_raw_mode(mode), plain, rdev)?;
+                let kind = FileType::from_raw_mode(mode);
+                rustix::fs::mknodat(dir, name, kind, permissions, rdev)?;
             }
         }
-        let settled = self.open_object(dir, name).and_then(|object| {
-            let special = matches!(kind, NewKind::Node { .. });
-            let mode = if special { mode } else { 0 };
-            self.settle(dir, object.as_fd(), mode, owner)
-                .map(|()| object)
-        });
-        self.undo_unless(dir, name, undo, settled)
-    }
-
-    /// Gives a new object to its owner and sets the bits that a change of owner clears.
-    fn settle(
-        &self,
-        dir: BorrowedFd<'_>,
-        object: BorrowedFd<'_>,
-        mode: u32,
-        owner: Owner,
-    ) -> Result<()> {
-        if owner != self.own {
-            let inherits = self.stat(dir)?.mode & 0o2000 != 0;
-            let group = (!inherits).then(|| Gid::from_raw(owner.gid));
-            let user = (owner.uid != self.own.uid).then(|| Uid::from_raw(owner.uid));
-            match rustix::fs::chownat(object, c"", user, group, AtFlags::EMPTY_PATH) {
-                // A driver without privilege cannot give to a group that it is not in.
-                Err(Errno::PERM) if user.is_none() => {}
-                other => other?,
-            }
+        drop(caller);
+        let object = self.open_object(dir, name)?;
+        let found = self.stat(object.as_fd())?;
+        // Some filesystems give everything to one user: nothing is known where that may be us.
+        let stranger = owner.uid != self.own.uid && found.uid != owner.uid;
+        if found.kind != kind.made() || stranger {
+            return Err(Errno::STALE);
         }
-        if mode & 0o6000 != 0 {
-            self.set_mode(object, mode)?;
-        }
-        Ok(())
-    }
-
-    fn undo_unless<T>(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
-        flags: AtFlags,
-        done: Result<T>,
-    ) -> Result<T> {
-        if done.is_err()
-            && let Err(errno) = rustix::fs::unlinkat(dir, name, flags)
-        {
-            log::warn!("remove half-made {}: {errno}", name.escape_ascii());
-        }
-        done
+        Ok(object)
     }
 
     /// Links the object behind `object` as `name`; its own name may have changed meanwhile.
     pub fn link(&self, object: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         let source = markers::proc_path(object);
         rustix::fs::linkat(rustix::fs::CWD, source, dir, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Makes the whiteout `name` again, after what was to stand in its place could not be made.
+    pub fn restore_whiteout(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let none = Mode::empty();
+        rustix::fs::mknodat(dir, name, FileType::CharacterDevice, none, 0)
     }
 
     /// Removes `name`, which is not a directory.

@@ -3,9 +3,10 @@
 //!
 //! Invariant: a name keeps its position as long as either layer has it; new names come at the
 //! end; a position is never given to another name. So a half-read stream repeats nothing and
-//! misses nothing that was there all the time.
+//! misses nothing that was there all the time. Nothing is kept of a name that no layer has.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 
 /// What one layer's directory says of one name: number and kind, both of the caller's choosing.
@@ -56,15 +57,19 @@ enum Layer {
 /// The names of both layers of one directory.
 #[derive(Debug)]
 pub struct Listing<I> {
-    slots: Vec<Option<Slot<I>>>,
-    index: HashTable<usize>,
+    /// By position. Only names that a layer has are kept.
+    slots: BTreeMap<u64, Slot<I>>,
+    /// The position of the next new name.
+    end: u64,
+    index: HashTable<u64>,
     hasher: DefaultHashBuilder,
 }
 
 impl<I> Default for Listing<I> {
     fn default() -> Self {
         Listing {
-            slots: Vec::new(),
+            slots: BTreeMap::new(),
+            end: 0,
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
         }
@@ -84,25 +89,18 @@ impl<I: Copy> Listing<I> {
 
     /// Returns the names shown from `position` on, in order.
     pub fn from(&self, position: u64) -> impl Iterator<Item = Visible<'_, I>> {
-        let start = usize::try_from(position)
-            .unwrap_or(usize::MAX)
-            .min(self.slots.len());
-        self.slots[start..]
-            .iter()
-            .zip(start..)
-            .filter_map(|(slot, at)| {
-                let slot = slot.as_ref()?;
-                let info = slot.visible()?;
-                Some(Visible {
-                    name: &slot.name,
-                    info,
-                    next: at as u64 + 1,
-                })
+        self.slots.range(position..).filter_map(|(&at, slot)| {
+            let info = slot.visible()?;
+            Some(Visible {
+                name: &slot.name,
+                info,
+                next: at + 1,
             })
+        })
     }
 
     fn replace(&mut self, layer: Layer, scan: impl IntoIterator<Item = (Box<[u8]>, Item<I>)>) {
-        for slot in self.slots.iter_mut().flatten() {
+        for slot in self.slots.values_mut() {
             *side(slot, layer) = None;
         }
         for (name, item) in scan {
@@ -115,34 +113,32 @@ impl<I: Copy> Listing<I> {
     fn slot_of(&mut self, name: Box<[u8]>) -> &mut Slot<I> {
         let hash = self.hasher.hash_one(&*name);
         let (slots, hasher) = (&mut self.slots, &self.hasher);
-        let same = |&at: &usize| slots[at].as_ref().is_some_and(|slot| slot.name == name);
-        let known = self.index.find(hash, same).copied();
-        let at = known.unwrap_or_else(|| {
-            slots.push(Some(Slot {
-                name,
-                upper: None,
-                lower: None,
-            }));
-            let at = slots.len() - 1;
-            let rehash = |&at: &usize| slots[at].as_ref().map_or(0, |s| hasher.hash_one(&*s.name));
+        let same = |at: &u64| slots.get(at).is_some_and(|slot| slot.name == name);
+        let at = self.index.find(hash, same).copied().unwrap_or_else(|| {
+            let at = self.end;
+            self.end += 1;
+            let rehash = |at: &u64| slots.get(at).map_or(0, |slot| hasher.hash_one(&*slot.name));
             self.index.insert_unique(hash, at, rehash);
             at
         });
-        self.slots[at]
-            .as_mut()
-            .expect("the index names live slots only")
+        slots.entry(at).or_insert_with(|| Slot {
+            name,
+            upper: None,
+            lower: None,
+        })
     }
 
     fn drop_gone(&mut self) {
-        let (slots, index, hasher) = (&mut self.slots, &mut self.index, &self.hasher);
-        for (at, place) in slots.iter_mut().enumerate() {
-            let gone = |slot: &mut Slot<I>| slot.upper.is_none() && slot.lower.is_none();
-            if let Some(slot) = place.take_if(gone)
+        let (index, hasher) = (&mut self.index, &self.hasher);
+        self.slots.retain(|&at, slot| {
+            let stays = slot.upper.is_some() || slot.lower.is_some();
+            if !stays
                 && let Ok(entry) = index.find_entry(hasher.hash_one(&*slot.name), |&i| i == at)
             {
                 entry.remove();
             }
-        }
+            stays
+        });
     }
 }
 
@@ -157,7 +153,7 @@ fn side<I>(slot: &mut Slot<I>, layer: Layer) -> &mut Option<Item<I>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     fn item(info: u32, whiteout: bool) -> Item<u32> {
         Item { info, whiteout }
@@ -215,6 +211,22 @@ mod tests {
             ["c", "a"],
             "a returned, at a new position"
         );
+    }
+
+    #[test]
+    fn names_that_come_and_go_leave_nothing() {
+        let mut listing = Listing::default();
+        let mut last = 0;
+        for number in 0..10_000 {
+            let name = format!("{number}.tmp");
+            listing.set_upper(scan(&[(&name, item(number, false))]));
+            let shown = listing.from(0).next().expect("the only name").next;
+            assert!(shown > last, "{name} got an old position");
+            last = shown;
+        }
+        listing.set_upper([]);
+        assert!(listing.slots.is_empty() && listing.index.is_empty());
+        assert_eq!(listing.from(0).count(), 0);
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 //!
 //! Invariant: a new object never shadows a name silently: both layers are asked first, and a
 //! name that is taken is ESTALE, on which the kernel looks again. New objects are made in place.
+//! What fails leaves the name as it was: a whiteout that had to go comes back.
 
 use super::directory::UpperDir;
 use super::lookup::{Entry, Survey};
@@ -16,11 +17,10 @@ impl MergedFs {
     /// Makes and opens a regular file.
     pub fn create(&self, parent: NodeId, name: &[u8], mode: u32, owner: Owner) -> Outcome<Entry> {
         let (dir, survey) = self.free_name(parent, name)?;
-        self.uncover(&dir, name, &survey)?;
-        let made = self
-            .room
-            .wait_for(|| self.upper.create(dir.fd(), name, mode, owner));
-        let file = made.map_err(taken_is_stale)?;
+        let file = self.uncovered(&dir, name, &survey, || {
+            self.room
+                .wait_for(|| self.upper.create(dir.fd(), name, mode, owner))
+        })?;
         let entry = self.enter_new(parent, name, file.as_fd())?;
         self.keep_created(entry.node, file);
         Ok(entry)
@@ -36,15 +36,15 @@ impl MergedFs {
         owner: Owner,
     ) -> Outcome<Entry> {
         let (dir, survey) = self.free_name(parent, name)?;
-        self.uncover(&dir, name, &survey)?;
-        let made = self
-            .room
-            .wait_for(|| self.upper.make(dir.fd(), name, kind, mode, owner));
-        let made = made.map_err(taken_is_stale)?;
-        if matches!(kind, NewKind::Directory) && survey.lower_has_dir() {
-            // The name was hidden by a whiteout: what it hid must not show inside the new one.
-            self.upper.set_opaque(made.as_fd())?;
-        }
+        let made = self.uncovered(&dir, name, &survey, || {
+            let made = self
+                .room
+                .wait_for(|| self.upper.make(dir.fd(), name, kind, mode, owner))?;
+            if matches!(kind, NewKind::Directory) && survey.lower_has_dir() {
+                self.hide_lower(&dir, name, made.as_fd())?;
+            }
+            Ok(made)
+        })?;
         self.enter_new(parent, name, made.as_fd())
     }
 
@@ -59,10 +59,9 @@ impl MergedFs {
         })?;
         let (dir, survey) = self.free_name(parent, name)?;
         let _moving = self.moving.read();
-        self.uncover(&dir, name, &survey)?;
-        self.upper
-            .link(object.as_fd(), dir.fd(), name)
-            .map_err(taken_is_stale)?;
+        self.uncovered(&dir, name, &survey, || {
+            self.upper.link(object.as_fd(), dir.fd(), name)
+        })?;
         self.enter_new(parent, name, object.as_fd())
     }
 
@@ -74,13 +73,37 @@ impl MergedFs {
         Ok((UpperDir::of(sides)?, survey))
     }
 
-    /// Takes away a whiteout that stands where a new object is to be.
-    fn uncover(&self, dir: &UpperDir, name: &[u8], survey: &Survey) -> Outcome<()> {
-        if survey.whiteout() {
-            self.upper.unlink(dir.fd(), name)
-        } else {
-            Ok(())
+    /// Runs `make` after taking away a whiteout that stands where the new object is to be. If it
+    /// fails the whiteout comes back: the lower name was hidden, and stays so.
+    fn uncovered<T>(
+        &self,
+        dir: &UpperDir,
+        name: &[u8],
+        survey: &Survey,
+        make: impl FnOnce() -> Outcome<T>,
+    ) -> Outcome<T> {
+        if !survey.whiteout() {
+            return make().map_err(taken_is_stale);
         }
+        self.upper.unlink(dir.fd(), name)?;
+        make().map_err(|errno| {
+            match self.upper.restore_whiteout(dir.fd(), name) {
+                // Somebody was faster, and what he made hides the lower as well.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(why) => log::warn!("put whiteout {} back: {why}", name.escape_ascii()),
+            }
+            taken_is_stale(errno)
+        })
+    }
+
+    /// Marks a new directory opaque, whose name was hidden by a whiteout: what that hid must not
+    /// show inside. A directory that cannot be marked goes again.
+    fn hide_lower(&self, dir: &UpperDir, name: &[u8], made: BorrowedFd<'_>) -> Outcome<()> {
+        self.upper.set_opaque(made).inspect_err(|_| {
+            if let Err(why) = self.upper.rmdir(dir.fd(), name) {
+                log::warn!("remove half-made {}: {why}", name.escape_ascii());
+            }
+        })
     }
 
     fn enter_new(&self, parent: NodeId, name: &[u8], object: BorrowedFd<'_>) -> Outcome<Entry> {
@@ -108,5 +131,45 @@ fn taken_is_stale(errno: Errno) -> Errno {
         Errno::STALE
     } else {
         errno
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_cannot_be_made_leaves_the_whiteout() {
+        let scratch = tempfile::tempdir().unwrap();
+        let layer = |name: &str| scratch.path().join(name);
+        for path in ["lower/d/hidden", "upper"] {
+            std::fs::create_dir_all(layer(path)).unwrap();
+        }
+        let options = Options {
+            lower: layer("lower"),
+            upper: layer("upper"),
+            xattr: false,
+            lower_ttl: Duration::from_secs(1),
+        };
+        let fs = MergedFs::open(&options).unwrap();
+        fs.upper.restore_whiteout(fs.upper.root(), b"d").unwrap();
+        let whiteout = || fs.upper.probe(fs.upper.root(), b"d").unwrap();
+        assert!(whiteout().is_some_and(|stat| stat.is_zero_device()));
+        let owner = Owner {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        };
+        // No system makes a directory by mknod.
+        let kind = NewKind::Node {
+            mode: libc::S_IFDIR | 0o700,
+            rdev: 0,
+        };
+        let made = fs.make(NodeId::ROOT, b"d", kind, 0o700, owner);
+        assert_eq!(made.err(), Some(Errno::PERM));
+        assert!(whiteout().is_some_and(|stat| stat.is_zero_device()));
+        let made = fs.make(NodeId::ROOT, b"d", NewKind::Symlink(b"x"), 0o777, owner);
+        assert_eq!(made.unwrap().attr.kind, Kind::Symlink);
     }
 }

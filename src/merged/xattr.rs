@@ -15,12 +15,12 @@ impl MergedFs {
         self.tree(located.layer).get_xattr(object.as_fd(), name)
     }
 
-    /// Returns the names of all attributes, each ended by a NUL.
-    pub fn list_xattrs(&self, id: NodeId) -> Outcome<Vec<u8>> {
+    /// Returns the names of all attributes that user `uid` may know, each ended by a NUL.
+    pub fn list_xattrs(&self, id: NodeId, uid: u32) -> Outcome<Vec<u8>> {
         self.xattrs_on()?;
         let located = self.surviving(id, || self.locate(id))?;
         let object = self.object_of(&located)?;
-        self.tree(located.layer).list_xattrs(object.as_fd())
+        self.tree(located.layer).list_xattrs(object.as_fd(), uid)
     }
 
     /// Sets an attribute of an upper object; `flags` are those of `setxattr(2)`.

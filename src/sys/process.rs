@@ -3,13 +3,9 @@
 //!
 //! Invariant: nothing here forks a process that has more than one thread, so that the child may
 //! run any code.
-#![expect(
-    unsafe_code,
-    reason = "fork, signal dispositions and close_range have no safe form"
-)]
+#![expect(unsafe_code, reason = "fork and close_range have no safe form")]
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 use std::io;
@@ -58,15 +54,6 @@ pub fn fork_detached(body: impl FnOnce() -> u8) -> io::Result<()> {
 fn leave(code: u8) -> ! {
     // SAFETY: `_exit` takes any status and does not return.
     unsafe { libc::_exit(i32::from(code)) }
-}
-
-/// Ignores `signals` in this process from now on.
-pub fn ignore_signals(signals: &[Signal]) -> io::Result<()> {
-    for &one in signals {
-        // SAFETY: ignoring installs no handler, so no code runs in signal context.
-        unsafe { signal(one, SigHandler::SigIgn) }?;
-    }
-    Ok(())
 }
 
 /// Closes every descriptor of this process but `keep` and the standard three, also those that the

@@ -6,11 +6,16 @@
     reason = "signal(2) can install handlers; ignoring is harmless"
 )]
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, signal};
+use std::io;
 
-/// Ignores SIGXFSZ: a write over the limit on file sizes is then an error (EFBIG) for the caller
-/// whose write it is, not the end of the driver.
-pub fn ignore_file_size_signal() -> nix::Result<()> {
-    // SAFETY: no handler is installed, the signal is only ignored.
-    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map(drop)
+pub use nix::sys::signal::Signal;
+
+/// Ignores `signals` in this process from now on.
+pub fn ignore(signals: &[Signal]) -> io::Result<()> {
+    for &one in signals {
+        // SAFETY: no handler is installed, so no code runs in signal context.
+        unsafe { signal(one, SigHandler::SigIgn) }?;
+    }
+    Ok(())
 }

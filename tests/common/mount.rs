@@ -109,8 +109,9 @@ impl MountGuard {
             "the driver ended instead of mounting: {ended:?}"
         );
         assert!(mounted, "the driver did not mount");
-        // Answered when kernel and driver have agreed.
-        rustix::fs::statvfs(&self.merged).must();
+        // Answered when kernel and driver have agreed. In the foreground nothing says when the kernel
+        // knows whose the top directory is: it asks now.
+        rustix::fs::stat(&self.merged).must();
     }
 
     fn attach(&mut self, file: &Path) {

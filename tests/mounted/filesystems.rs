@@ -2,7 +2,7 @@
 //! The representative checks on every filesystem that a layer may be on: one filesystem for both
 //! layers, two different ones, read-only images, and another overlay.
 
-use crate::common::check::{Must, reads, stat};
+use crate::common::check::{Must, listed_numbers_are_true, listing, lists, reads, stat};
 use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::layer::{Family, LayerBuilder};
@@ -223,5 +223,49 @@ for_each_mode!(
         crate::common::check::lists(&m.path(""), &["first", "second"]);
         fs::write(m.path("new"), "new").must();
         reads(&m.path("new"), "new");
+    }
+);
+
+for_each_mode!(
+    /// "What is mounted inside a layer is not shown": neither what was there before nor what
+    /// arrives later, whatever the host shares; the directory underneath is.
+    mounts_inside_a_layer,
+    [root, userns],
+    |fx| {
+        for layer in ["low", "up"] {
+            let directory = fx.scratch(layer);
+            fs::create_dir_all(&directory).must();
+            run(Command::new("mount").arg("--bind").args([&directory, &directory]));
+            run(Command::new("mount").arg("--make-shared").arg(&directory));
+        }
+        for (layer, name) in [(fx.lower(), "low"), (fx.upper(), "up")] {
+            layer.dir(format!("{name}/before")).dir(format!("{name}/after")).file(format!("{name}/f"), "f");
+        }
+        let places = |when: &str| {
+            [fx.lower().path(format!("low/{when}")), fx.upper().path(format!("up/{when}"))]
+        };
+        let occupy = |place: &Path| {
+            run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(place));
+            fs::write(place.join("foreign"), "x").must();
+        };
+        places("before").iter().for_each(|place| occupy(place));
+        let m = fx.mount();
+        places("after").iter().for_each(|place| occupy(place));
+        for name in ["low/before", "low/after", "up/before", "up/after"] {
+            assert_eq!(listing(&m.path(name)).len(), 0, "{name}");
+            assert!(stat(&m.path(name)).is_dir());
+        }
+        listed_numbers_are_true(&m.path("low"));
+        listed_numbers_are_true(&m.path("up"));
+        fs::write(m.path("up/before/own"), "x").must();
+        lists(&m.path("up/before"), &["own"]);
+        fs::rename(m.path("up/before/own"), m.path("up/f")).must();
+        fs::hard_link(m.path("up/f"), m.path("up/after/linked")).must();
+        reads(&m.path("up/after/linked"), "x");
+        for place in places("before").into_iter().chain(places("after")) {
+            assert_eq!(listing(&place).len(), 1, "{}", place.display());
+            run(Command::new("umount").arg(&place));
+        }
+        fx.lower_changed_outside();
     }
 );

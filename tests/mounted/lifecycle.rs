@@ -73,6 +73,20 @@ for_each_mode!(
     }
 );
 
+for_each_mode!(
+    /// "`mount` returns once mounted": the very first thing that the owner does may be to change the
+    /// top directory.
+    the_owner_may_change_the_top_at_once,
+    |fx| {
+        let (_, merged) = mount(fx);
+        let mode = rustix::fs::Mode::from_raw_mode(0o711);
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::chmodat(rustix::fs::CWD, merged.as_str(), mode, flags).must();
+        let done = overstore(fx, &["umount", &merged]);
+        assert!(done.status.success(), "umount: {}", text(&done.stderr));
+    }
+);
+
 /// Tells whether a process runs; one that nobody has reaped yet does not.
 fn alive(pid: u64) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

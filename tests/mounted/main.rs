@@ -14,6 +14,7 @@ mod filesystems;
 mod lifecycle;
 mod representative;
 mod semantics_files;
+mod semantics_hostile;
 mod semantics_identity;
 mod semantics_listing;
 mod semantics_locks;

@@ -9,10 +9,9 @@ use super::super::{Request, Way, best_effort, daemon, status};
 use crate::error::{Error, Result};
 use crate::fuse::{self, SessionOptions};
 use crate::merged::MergedFs;
-use crate::sys::process::{close_other_files, fork_detached, ignore_signals};
+use crate::sys::process::{close_other_files, fork_detached};
+use crate::sys::signals::{self, Signal};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::Signal;
-use rustix::fs::Mode;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,14 +108,13 @@ fn settle(channel: &UnixStream, device: &OwnedFd, left: Option<fn()>) -> Result<
     }
     // Whoever ends a whole group or service sends these to the command too, which may still
     // have something to write: the driver ends after it.
-    ignore_signals(&[
+    signals::ignore(&[
         Signal::SIGTERM,
         Signal::SIGINT,
         Signal::SIGHUP,
         Signal::SIGPIPE,
     ])
     .map_err(failed)?;
-    rustix::process::umask(Mode::empty());
     raise_file_limit();
     best_effort(
         "name the process",
