@@ -6,7 +6,7 @@
 
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, Way};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fuse;
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
@@ -76,6 +76,9 @@ impl View {
             "uid": told("uid"),
             "version": told("version"),
             "options": told("options"),
+            "nodes": told("nodes"),
+            "watched": told("watched"),
+            "unwatched-because": told("unwatched-because"),
         })
     }
 }
@@ -186,9 +189,25 @@ pub fn probe(merged: &Path) -> Result<Option<String>> {
     }
 }
 
+/// Waits until every change of the layers of the view at `merged` is visible there.
+pub fn sync(merged: &Path) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(merged, flags, Mode::empty())
+        .map_err(|why| Error::on("open", merged, why))?;
+    if fuse::control_barrier(&directory)? {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Negative,
+        format!("sync {}", merged.display()),
+        "no overstore driver serves it",
+    )
+    .hint("see `overstore status`"))
+}
+
 /// Prepares the text by which this driver answers.
-pub(super) fn driver_text(request: &Request, way: Way) -> Box<dyn Fn() -> String + Send + Sync> {
-    let text = json!({
+pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
+    let fixed = json!({
         "pid": std::process::id(),
         "uid": rustix::process::geteuid().as_raw(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -202,7 +221,12 @@ pub(super) fn driver_text(request: &Request, way: Way) -> Box<dyn Fn() -> String
                 Way::Fusermount => "fusermount3",
             },
         },
+    });
+    Box::new(move |view| {
+        let mut text = fixed.clone();
+        text["nodes"] = view.nodes().into();
+        text["watched"] = view.unwatched().is_none().into();
+        text["unwatched-because"] = view.unwatched().into();
+        text.to_string()
     })
-    .to_string();
-    Box::new(move || text.clone())
 }

@@ -39,6 +39,14 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Shows which merged views are mounted, from which layers, and who serves them
     Status(StatusArgs),
+    /// Waits until every change of the layers is visible in the merged view
+    ///
+    /// A valid `remount-hook` for Nix under the name `overstore-sync` (make a symbolic link): it
+    /// takes the store directory as its only argument.
+    Sync {
+        /// The merged directory
+        merged: PathBuf,
+    },
     /// Asks one driver for its status
     #[command(hide = true)]
     Probe {
@@ -143,7 +151,10 @@ pub(super) struct RunArgs {
     backend               \"fuse\" or \"kernel\"\n  \
     state                 \"alive\", \"dead\" (the driver is gone), \"hung\" (no answer within 2 s)\n                        \
     or \"unknown\" (this user may not ask)\n  \
-    pid, uid, version     of the driver; null where it cannot be asked\n  \
+    pid, uid, version     of the driver; null where it cannot be asked
+  watched               whether changes of the layers show at once; null likewise
+  unwatched-because     why not, or null
+  nodes                 how many objects the kernel knows; null likewise\n  \
     options               an object; null likewise\n\n\
     EXAMPLES\n  overstore status\n  overstore status --json /m/nix/store\n\n\
     EXIT CODES\n  1 if nothing of ours is mounted on MERGED"

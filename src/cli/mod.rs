@@ -16,6 +16,7 @@ use args::{Arguments, Command};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Exit code of `overstore run` for failures of its own.
@@ -23,7 +24,7 @@ const RUN_FAILED: u8 = 125;
 
 /// Runs the program with `args` (program name first) and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+    let args = as_hook(args.collect());
     let parsed = match Arguments::try_parse_from(&args) {
         Ok(parsed) => parsed,
         Err(wrong) => return refuse(&wrong, &args),
@@ -35,6 +36,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Umount(wanted) => mount::umount(&wanted),
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Status(wanted) => status::status(&wanted),
+        Command::Sync { merged } => sync(&merged),
         Command::Probe { merged } => status::probe(&merged),
     };
     match result {
@@ -44,6 +46,21 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Under the name `overstore-sync` the program is `overstore sync`: Nix runs a `remount-hook`
+/// with the store directory as its only argument.
+fn as_hook(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().and_then(|name| Path::new(name).file_name());
+    if name.is_some_and(|name| name == "overstore-sync") {
+        args.insert(1, "sync".into());
+    }
+    args
+}
+
+fn sync(merged: &Path) -> Result<u8> {
+    crate::backend::status::sync(merged)?;
+    Ok(0)
 }
 
 /// Prints help, the version, or what is wrong with the arguments.

@@ -38,12 +38,23 @@ pub(super) fn status(wanted: &StatusArgs) -> Result<u8> {
 
 fn describe(view: &View) -> String {
     format!(
-        "{}\n  lower    {}\n  upper    {}\n  served   {}\n",
+        "{}\n  lower    {}\n  upper    {}\n  served   {}\n  changes  {}\n",
         view.merged.display(),
         view.lower.display(),
         view.upper.display(),
         served(view),
+        changes(view),
     )
+}
+
+/// When changes of the layers show.
+fn changes(view: &View) -> String {
+    let told = |key| view.driver.as_ref().and_then(|driver| driver.get(key));
+    match (told("watched"), told("unwatched-because")) {
+        (Some(Value::Bool(true)), _) => "show at once".to_owned(),
+        (_, Some(Value::String(why))) => format!("show after lower-ttl: {why}"),
+        _ => "unknown".to_owned(),
+    }
 }
 
 fn served(view: &View) -> String {

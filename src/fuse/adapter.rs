@@ -4,6 +4,7 @@
 //! Invariant: the connection is in no-open mode. OPEN and OPENDIR are answered ENOSYS, no handle
 //! means anything, and no RELEASE ever comes.
 
+use super::StatusText;
 use super::answer::{self, guarded};
 use super::control;
 use crate::merged::{AttrChange, Listed, Looked, MergedFs, NewKind, Owner, Times};
@@ -19,6 +20,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// Bytes of one WRITE; the kernel's own limit of 256 pages.
@@ -34,12 +36,18 @@ thread_local! {
 /// The handlers of one session.
 pub(super) struct Adapter {
     fs: Arc<MergedFs>,
-    status: Box<dyn Fn() -> String + Send + Sync>,
+    status: StatusText,
+    expires: Arc<AtomicBool>,
 }
 
 impl Adapter {
-    pub(super) fn new(fs: Arc<MergedFs>, status: Box<dyn Fn() -> String + Send + Sync>) -> Adapter {
-        Adapter { fs, status }
+    /// `expires` is set to whether the kernel can forget a name without detaching mounts in it.
+    pub(super) fn new(fs: Arc<MergedFs>, status: StatusText, expires: Arc<AtomicBool>) -> Adapter {
+        Adapter {
+            fs,
+            status,
+            expires,
+        }
     }
 }
 
@@ -64,6 +72,10 @@ impl Filesystem for Adapter {
         config
             .set_max_background(MAX_BACKGROUND)
             .map_or_else(|l| limited("max_background", l.into()), |_| ());
+        let expires = config
+            .capabilities()
+            .contains(InitFlags::FUSE_HAS_EXPIRE_ONLY);
+        self.expires.store(expires, Ordering::Relaxed);
         Ok(())
     }
 
@@ -79,10 +91,16 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         // First and without a lock: every open() of Python asks whether it got a terminal.
-        if !control::is_status(cmd) || !flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
+        let ours = control::is_status(cmd) || control::is_barrier(cmd);
+        if !ours || !flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
             return reply.error(Errno::ENOTTY);
         }
-        let text = (self.status)();
+        if control::is_barrier(cmd) {
+            // Answered by the thread that tells the kernel: it may wait for lookups that wait for
+            // this one.
+            return self.fs.barrier(Box::new(move || reply.ioctl(0, &[])));
+        }
+        let text = (self.status)(&self.fs);
         match i32::try_from(text.len()) {
             Ok(length) if text.len() <= out_size as usize => reply.ioctl(length, text.as_bytes()),
             _ => reply.error(Errno::EOVERFLOW),

@@ -9,7 +9,7 @@ mod answer;
 mod control;
 mod notifier;
 
-pub use control::{STATUS_BYTES, control_status};
+pub use control::{STATUS_BYTES, control_barrier, control_status};
 
 use crate::error::{Error, Result};
 use crate::merged::MergedFs;
@@ -19,13 +19,17 @@ use fuser::{Config, Session, SessionACL};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Describes a view and its driver.
+pub type StatusText = Box<dyn Fn(&MergedFs) -> String + Send + Sync>;
 
 /// How one session is served.
 pub struct SessionOptions {
     /// Number of request threads, at least 1.
     pub threads: usize,
     /// Answers the status ioctl: one JSON object of at most [`STATUS_BYTES`] bytes.
-    pub status: Box<dyn Fn() -> String + Send + Sync>,
+    pub status: StatusText,
 }
 
 impl fmt::Debug for SessionOptions {
@@ -55,13 +59,18 @@ pub fn serve(
     let notices = fs.take_notices();
     let mut config = Config::default();
     config.n_threads = Some(options.threads.max(1));
-    let adapter = Adapter::new(Arc::clone(&fs), options.status);
+    let connection = device
+        .try_clone()
+        .map_err(|error| failed("copy the descriptor of the connection", &error))?;
+    let expires = Arc::new(AtomicBool::new(false));
+    let adapter = Adapter::new(Arc::clone(&fs), options.status, Arc::clone(&expires));
     let session = Session::from_fd(adapter, device, SessionACL::All, config)
         .map_err(|error| failed("agree with the kernel on the FUSE protocol", &error))?;
     if let Some(notices) = notices {
-        notifier::start(notices, session.notifier())
+        notifier::start(notices, session.notifier(), connection.into())
             .map_err(|error| failed("start the notifier thread", &error))?;
     }
+    fs.start_watching(expires.load(Ordering::Relaxed));
     ready();
     session
         .run()

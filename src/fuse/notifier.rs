@@ -2,41 +2,146 @@
 //! Tells the kernel what it has cached and what is no longer true.
 //!
 //! Invariant: notices are sent from this one thread, which holds no lock and handles no request:
-//! the kernel may wait for requests in flight before it takes one.
+//! the kernel may wait for requests in flight before it takes one. A name is expired, never
+//! invalidated: that would detach the mounts inside it, in every namespace.
 
-use crate::merged::Notice;
+use crate::merged::{Message, NodeId, Notice};
 use fuser::{INodeNo, Notifier};
-use std::io;
-use std::sync::mpsc::Receiver;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// A lookup that was on its way when its name was expired may arrive afterwards, with what was true
+/// before: so each name is expired once more, this much later.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often names are looked at for that.
+const TICK: Duration = Duration::from_millis(250);
+
+/// `FUSE_NOTIFY_INVAL_ENTRY` of the kernel's `fuse.h`.
+const INVAL_ENTRY: i32 = 3;
+/// `FUSE_EXPIRE_ONLY` of the kernel's `fuse.h`.
+const EXPIRE_ONLY: u32 = 1;
+
+/// The one who tells.
+struct Teller {
+    notifier: Notifier,
+    /// The connection itself, for what the library cannot say.
+    connection: File,
+    again: HashMap<Box<[u8]>, Instant>,
+}
 
 /// Starts the thread; it ends with the driver.
-pub(super) fn start(notices: Receiver<Notice>, notifier: Notifier) -> io::Result<()> {
-    let send_all = move || {
-        for notice in notices {
-            if let Err(error) = send(&notifier, notice) {
-                log::debug!("{notice:?}: {error}");
-            }
-        }
+pub(super) fn start(
+    messages: Receiver<Message>,
+    notifier: Notifier,
+    connection: File,
+) -> io::Result<()> {
+    let mut teller = Teller {
+        notifier,
+        connection,
+        again: HashMap::new(),
     };
     thread::Builder::new()
         .name("notifier".to_owned())
-        .spawn(send_all)
+        .spawn(move || teller.run(&messages))
         .map(drop)
 }
 
-fn send(notifier: &Notifier, notice: Notice) -> io::Result<()> {
-    match notice {
-        Notice::Data {
-            node,
-            offset,
-            length,
-        } => {
-            let offset = i64::try_from(offset).unwrap_or(0);
-            let length = i64::try_from(length).unwrap_or(0);
-            notifier.inval_inode(INodeNo(node.0), offset, length)
+impl Teller {
+    fn run(&mut self, messages: &Receiver<Message>) {
+        loop {
+            let message = if self.again.is_empty() {
+                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                messages.recv_timeout(TICK)
+            };
+            match message {
+                Ok(Message::Tell(notice)) => self.tell(&notice),
+                Ok(Message::Done(done)) => done(),
+                Err(RecvTimeoutError::Timeout) => self.tell_again(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
-        Notice::Attributes { node } => notifier.inval_inode(INodeNo(node.0), -1, 0),
-        Notice::Contents { node } => notifier.inval_inode(INodeNo(node.0), 0, 0),
+    }
+
+    fn tell(&mut self, notice: &Notice) {
+        let told = match notice {
+            Notice::Data {
+                node,
+                offset,
+                length,
+            } => {
+                let offset = i64::try_from(*offset).unwrap_or(0);
+                let length = i64::try_from(*length).unwrap_or(0);
+                self.notifier.inval_inode(INodeNo(node.0), offset, length)
+            }
+            Notice::Name { name } => {
+                self.again.insert(name.clone(), Instant::now() + AGAIN);
+                self.expire(name)
+            }
+            Notice::Attributes { node } => self.notifier.inval_inode(INodeNo(node.0), -1, 0),
+            Notice::Contents { node } => self.notifier.inval_inode(INodeNo(node.0), 0, 0),
+        };
+        if let Err(error) = told {
+            // Mostly ENOENT: the kernel has nothing cached.
+            log::trace!("{notice:?}: {error}");
+        }
+    }
+
+    fn tell_again(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Box<[u8]>> = self
+            .again
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.again.remove(&name);
+            if let Err(error) = self.expire(&name) {
+                log::trace!("expire again: {error}");
+            }
+        }
+    }
+
+    fn expire(&mut self, name: &[u8]) -> io::Result<()> {
+        let packet = expiry(NodeId::ROOT, name)?;
+        self.connection.write_all(&packet)
+    }
+}
+
+/// The notice by which the kernel asks again for `name` before it next uses it.
+fn expiry(parent: NodeId, name: &[u8]) -> io::Result<Vec<u8>> {
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let name_length = u32::try_from(name.len()).map_err(too_long)?;
+    let mut packet = Vec::with_capacity(33 + name.len());
+    packet.extend_from_slice(&(33 + name_length).to_ne_bytes());
+    packet.extend_from_slice(&INVAL_ENTRY.to_ne_bytes());
+    packet.extend_from_slice(&0u64.to_ne_bytes());
+    packet.extend_from_slice(&parent.0.to_ne_bytes());
+    packet.extend_from_slice(&name_length.to_ne_bytes());
+    packet.extend_from_slice(&EXPIRE_ONLY.to_ne_bytes());
+    packet.extend_from_slice(name);
+    packet.push(0);
+    Ok(packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_has_the_kernels_shape() {
+        let packet = expiry(NodeId(1), b"ab").expect("short");
+        assert_eq!(packet.len(), 35);
+        assert_eq!(packet[..8], [35, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(
+            packet[16..32],
+            [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]
+        );
+        assert_eq!(packet[32..], *b"ab\0");
     }
 }

@@ -14,6 +14,7 @@ mod stat;
 mod tree;
 mod upper;
 mod upper_object;
+mod watch;
 
 pub use entries::{DirEntry, Listed};
 pub use identity::{Devices, Ino};
@@ -23,6 +24,7 @@ pub use stat::{Kind, Stat, Timestamp};
 pub use tree::{Lower, Tree};
 pub use upper::{NewKind, Owner, Upper};
 pub use upper_object::{TimeChange, Times, WriteFd};
+pub use watch::{Change, Watch};
 
 /// Which of the two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -30,7 +30,7 @@ impl MergedFs {
     /// Returns the attributes of a node and how long they may be trusted.
     pub fn getattr(&self, id: NodeId) -> Outcome<(Stat, Duration)> {
         let stat = self.surviving(id, || self.stat_of(&self.locate(id)?))?;
-        if id == NodeId::ROOT {
+        if id == NodeId::ROOT && !self.watching.on() {
             self.watch_tops(&stat)?;
         }
         self.answer(id, stat)
@@ -94,7 +94,7 @@ impl MergedFs {
                 self.notify(Notice::Contents { node: id });
             }
         }
-        let lasting = settled && id != NodeId::ROOT;
+        let lasting = settled && (id != NodeId::ROOT || self.watching.on());
         let ttl = if lasting { FOREVER } else { self.lower_ttl };
         Ok((self.shown(stat, merged), ttl))
     }

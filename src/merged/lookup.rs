@@ -114,7 +114,10 @@ impl MergedFs {
             }
             _ => {
                 self.check_linked(parent, sides)?;
-                return Ok(Looked::Absent(self.entry_ttl(parent)?));
+                if parent == NodeId::ROOT && self.watching.on() {
+                    self.tops.remember_absent(name);
+                }
+                return Ok(Looked::Absent(self.entry_ttl(parent, true)?));
             }
         };
         let entry = self.enter(parent, name, &found)?;
@@ -126,7 +129,7 @@ impl MergedFs {
 
     /// Makes the node of what was found known to the kernel.
     pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
-        let entry_ttl = self.entry_ttl(parent)?;
+        let entry_ttl = self.entry_ttl(parent, found.settled)?;
         let node = self.table.admit(parent, name, found);
         if parent == NodeId::ROOT && found.layer == LayerId::Upper {
             self.tops.remember(name, node);
@@ -208,9 +211,13 @@ impl MergedFs {
         })
     }
 
-    fn entry_ttl(&self, parent: NodeId) -> Outcome<Duration> {
-        let settled = parent != NodeId::ROOT && self.table.with(parent, |node| node.settled)?;
-        Ok(if settled { FOREVER } else { self.lower_ttl })
+    /// How long a name may be trusted to lead to the same object, or to nothing.
+    fn entry_ttl(&self, parent: NodeId, settled: bool) -> Outcome<Duration> {
+        let lasting = match parent {
+            NodeId::ROOT => settled && self.watching.on(),
+            _ => self.table.with(parent, |node| node.settled)?,
+        };
+        Ok(if lasting { FOREVER } else { self.lower_ttl })
     }
 
     /// A directory that was deleted behind the mount has no names; that says nothing about the

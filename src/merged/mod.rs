@@ -23,6 +23,7 @@ mod room;
 mod table;
 mod tops;
 mod twin;
+mod watch;
 mod xattr;
 
 pub use crate::layer::{Errno, Kind, Listed, NewKind, Owner, Stat, TimeChange, Times, Timestamp};
@@ -30,7 +31,8 @@ pub use attributes::AttrChange;
 pub use list::ListItem;
 pub use lookup::{Entry, Looked};
 pub use node::NodeId;
-pub use notice::Notice;
+pub use notice::{Message, Notice};
+pub use watch::Done;
 
 use crate::error::{Error, Result};
 use crate::layer::{LayerId, Lower, Tree, Upper, WriteFd};
@@ -87,8 +89,9 @@ pub struct MergedFs {
     moving: RwLock<()>,
     holds: hold::Holds,
     seen_tops: Mutex<notice::SeenTops>,
-    notices: mpsc::Sender<Notice>,
-    inbox: Mutex<Option<mpsc::Receiver<Notice>>>,
+    watching: watch::Watching,
+    notices: mpsc::Sender<Message>,
+    inbox: Mutex<Option<mpsc::Receiver<Message>>>,
 }
 
 /// A regular file kept open for a node.
@@ -130,13 +133,14 @@ impl MergedFs {
             moving: RwLock::new(()),
             holds: hold::Holds::new(),
             seen_tops: Mutex::default(),
+            watching: watch::Watching::default(),
             notices,
             inbox: Mutex::new(Some(inbox)),
         })
     }
 
     /// Hands out the receiving end of the notices, once.
-    pub fn take_notices(&self) -> Option<mpsc::Receiver<Notice>> {
+    pub fn take_notices(&self) -> Option<mpsc::Receiver<Message>> {
         self.inbox.lock().take()
     }
 

@@ -5,11 +5,12 @@
 //! because the kernel may wait for a request in flight before it takes the notice.
 
 use super::node::NodeId;
-use super::{MergedFs, Outcome};
+use super::{Done, MergedFs, Outcome};
 use crate::layer::{Stat, Timestamp};
+use std::fmt;
 
 /// Something cached in the kernel that is no longer true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Pages of a file hold what was never written: a refused write of a shared mapping.
     Data {
@@ -19,6 +20,11 @@ pub enum Notice {
         offset: u64,
         /// Bytes.
         length: u64,
+    },
+    /// A name in the top directory may lead elsewhere.
+    Name {
+        /// The name.
+        name: Box<[u8]>,
     },
     /// The attributes of a node have changed behind the mount.
     Attributes {
@@ -32,14 +38,40 @@ pub enum Notice {
     },
 }
 
+/// What goes to the thread that tells the kernel, in this order.
+pub enum Message {
+    /// Tell the kernel.
+    Tell(Notice),
+    /// Everything before has been told.
+    Done(Done),
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Message::Tell(notice) => notice.fmt(f),
+            Message::Done(_) => f.write_str("Done"),
+        }
+    }
+}
+
 /// What both top directories looked like when the kernel was last told.
 pub(super) type SeenTops = Option<[(Timestamp, Timestamp); 2]>;
 
 impl MergedFs {
     /// Queues a notice; without a session there is nobody to tell.
     pub(super) fn notify(&self, notice: Notice) {
-        if self.notices.send(notice).is_err() {
-            log::debug!("nobody takes {notice:?}");
+        self.send(Message::Tell(notice));
+    }
+
+    /// Calls `done` once the kernel has been told everything before.
+    pub(super) fn after_notices(&self, done: Done) {
+        self.send(Message::Done(done));
+    }
+
+    fn send(&self, message: Message) {
+        if let Err(lost) = self.notices.send(message) {
+            log::debug!("nobody takes {:?}", lost.0);
         }
     }
 

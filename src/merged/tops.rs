@@ -4,7 +4,7 @@
 //! Invariant: a hint only. Whoever takes a node from here checks that it still has the name.
 
 use super::node::NodeId;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use parking_lot::RwLock;
 use std::hash::BuildHasher;
 
@@ -14,6 +14,8 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Tops {
     shards: [RwLock<HashMap<Box<[u8]>, NodeId>>; SHARDS],
+    /// Digests of names that the kernel may believe to be missing for ever.
+    absent: [RwLock<HashSet<u64>>; SHARDS],
     hasher: DefaultHashBuilder,
 }
 
@@ -21,8 +23,26 @@ impl Tops {
     pub(super) fn new() -> Tops {
         Tops {
             shards: Default::default(),
+            absent: Default::default(),
             hasher: DefaultHashBuilder::default(),
         }
+    }
+
+    /// Remembers that the kernel was told of no such name.
+    pub(super) fn remember_absent(&self, name: &[u8]) {
+        let digest = self.hasher.hash_one(name);
+        let shard = &self.absent[(digest >> 32) as usize % SHARDS];
+        if !shard.read().contains(&digest) {
+            shard.write().insert(digest);
+        }
+    }
+
+    /// Whether the kernel was told of no such name, ever.
+    pub(super) fn was_absent(&self, name: &[u8]) -> bool {
+        let digest = self.hasher.hash_one(name);
+        self.absent[(digest >> 32) as usize % SHARDS]
+            .read()
+            .contains(&digest)
     }
 
     fn shard(&self, name: &[u8]) -> &RwLock<HashMap<Box<[u8]>, NodeId>> {

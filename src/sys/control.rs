@@ -19,6 +19,14 @@ pub const STATUS: u32 = {
     number as u32
 };
 
+/// The number of the barrier ioctl: when it returns, every change of the layers that was made
+/// before it is visible.
+pub const BARRIER: u32 = {
+    let number = nix::request_code_none!(LETTER, 2);
+    // Linux ioctl numbers have 32 bits.
+    number as u32
+};
+
 /// Asks the filesystem of the directory `dir` for its status text. Any filesystem but ours
 /// answers ENOTTY.
 pub fn status(dir: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
@@ -32,14 +40,22 @@ pub fn status(dir: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
             buffer.as_mut_ptr(),
         )
     };
-    match usize::try_from(length) {
-        Ok(length) => {
-            buffer.truncate(length);
-            Ok(buffer)
-        }
-        Err(_) => {
-            let errno = std::io::Error::last_os_error().raw_os_error();
-            Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EIO)))
-        }
+    buffer.truncate(usize::try_from(length).map_err(|_| last_errno())?);
+    Ok(buffer)
+}
+
+/// Waits until every change made before is visible below the directory `dir`.
+pub fn barrier(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the request number says that there is no argument.
+    let result = unsafe { libc::ioctl(dir.as_raw_fd(), libc::Ioctl::from(BARRIER)) };
+    if result < 0 {
+        Err(last_errno())
+    } else {
+        Ok(())
     }
+}
+
+fn last_errno() -> Errno {
+    let errno = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(errno.unwrap_or(libc::EIO))
 }
