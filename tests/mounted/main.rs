@@ -25,3 +25,4 @@ mod semantics_removal;
 mod semantics_rename;
 mod semantics_writing;
 mod semantics_xattr;
+mod underneath;

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Changes underneath the mount: "changes to the layers underneath show up at once"; mounts inside
+//! the view stay; the barrier makes everything before it visible.
+
+use crate::common::check::{Must, absent, lists, reads, stat, within};
+use crate::common::fixture::Fixture;
+use crate::common::for_each_mode;
+use crate::common::mode::program;
+use crate::common::mount::{MountGuard, is_mounted, run};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Without the barrier a change shows within this time; the machine may be busy.
+const SOON: Duration = Duration::from_millis(500);
+
+/// Waits until every change made before is visible, as Nix's `remount-hook` does.
+fn barrier(m: &MountGuard) {
+    let hook = m.path("").with_file_name("overstore-sync");
+    if fs::symlink_metadata(&hook).is_err() {
+        std::os::unix::fs::symlink(program(), &hook).must();
+    }
+    run(Command::new(&hook).arg(m.path("")));
+}
+
+fn mounted(fx: &Fixture) -> MountGuard {
+    if fx.on_kernel() {
+        fx.skip("the kernel's OverlayFS forbids its layers to change");
+    }
+    fx.mount()
+}
+
+fn watched(fx: &Fixture) -> MountGuard {
+    fx.lower().file("old", "old").file("obj/f", "in the lower");
+    mounted(fx)
+}
+
+for_each_mode!(
+    /// "A name that appears in the lower is visible also after a failed lookup of it and after a
+    /// listing": always after the barrier, whatever it is.
+    what_the_lower_gains_after_the_barrier,
+    |fx| {
+        let m = watched(fx);
+        for round in 0..20 {
+            let [file, dir, link] = ["f", "d", "s"].map(|kind| format!("{kind}{round}"));
+            for name in [&file, &dir, &link] {
+                absent(&m.path(name));
+            }
+            let before = fs::read_dir(m.path("")).must().count();
+            fx.lower().file(&file, "new").file(format!("{dir}/inside"), "new").symlink(&link, "old");
+            barrier(&m);
+            reads(&m.path(&file), "new");
+            reads(&m.path(&dir).join("inside"), "new");
+            reads(&m.path(&link), "old");
+            assert_eq!(fs::read_dir(m.path("")).must().count(), before + 3);
+        }
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// The same without the barrier, a moment later; and names that go away again.
+    what_the_lower_gains_and_loses,
+    |fx| {
+        let m = watched(fx);
+        absent(&m.path("new"));
+        lists(&m.path(""), &["obj", "old"]);
+        fx.lower().file("new", "new");
+        assert!(within(SOON, || m.path("new").is_file()), "new name in the lower");
+        let listed = || fs::read_dir(m.path("")).must().count() == 3;
+        assert!(within(SOON, listed), "new name in the listing");
+        fs::remove_file(fx.lower().path("new")).must();
+        assert!(within(SOON, || fs::symlink_metadata(m.path("new")).is_err()), "gone from the lower");
+        let listed = || fs::read_dir(m.path("")).must().count() == 2;
+        assert!(within(SOON, listed), "gone from the listing");
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// "our own tools do": an object that is put into the upper directly shows, and shadows.
+    what_the_upper_gains,
+    |fx| {
+        let m = watched(fx);
+        reads(&m.path("old"), "old");
+        absent(&m.path("own"));
+        fx.upper().file("own", "own").file("old", "shadow");
+        barrier(&m);
+        reads(&m.path("own"), "own");
+        reads(&m.path("old"), "shadow");
+    }
+);
+
+for_each_mode!(
+    /// "a duplicate that vanished from the upper shows the lower's object at once, with the lower's
+    /// inode number".
+    a_duplicate_vanishes,
+    |fx| {
+        fx.upper().file("obj/f", "in the lower").file("old", "old");
+        for layer in [fx.lower(), fx.upper()] {
+            layer.file("obj/f", "in the lower").file("old", "old");
+            layer.mtime("obj/f", 1).mtime("obj", 1).mtime("old", 1);
+        }
+        let m = mounted(fx);
+        reads(&m.path("obj/f"), "in the lower");
+        let open = fs::File::open(m.path("old")).must();
+        fs::remove_dir_all(fx.upper().path("obj")).must();
+        fs::remove_file(fx.upper().path("old")).must();
+        barrier(&m);
+        for name in ["obj", "obj/f", "old"] {
+            assert_eq!(stat(&m.path(name)).ino(), stat(&fx.lower().path(name)).ino(), "{name}");
+        }
+        reads(&m.path("obj/f"), "in the lower");
+        assert_eq!(std::io::read_to_string(open).must(), "old");
+    }
+);
+
+for_each_mode!(
+    /// "mounts inside the view, in every namespace, are never detached".
+    mounts_inside_stay,
+    [root, userns],
+    |fx| {
+        fx.upper().dir("x.chroot/in").dir("source");
+        fx.lower().dir("x.chroot/in");
+        let m = watched(fx);
+        let inside = m.path("x.chroot/in");
+        fs::write(m.path("source/here"), "bound").must();
+        let bind = |from: &Path, to: &Path| run(Command::new("mount").arg("--bind").args([from, to]));
+        bind(&m.path("source"), &inside);
+        fx.lower().file("x.chroot.lock", "").file("x.chroot/late", "");
+        fs::remove_dir_all(fx.upper().path("x.chroot")).must();
+        for name in ["y", "z"] {
+            fx.lower().file(name, "more");
+        }
+        barrier(&m);
+        assert!(is_mounted(&inside), "detached");
+        reads(&inside.join("here"), "bound");
+        assert!(within(Duration::from_secs(2), || m.path("x.chroot/late").exists()));
+        assert!(is_mounted(&inside), "detached after a while");
+        run(Command::new("umount").arg(&inside));
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// "An overflow invalidates everything once and loses nothing": more names than the queue of
+    /// inotify holds, some of which were looked for in vain.
+    a_burst_of_names,
+    [root],
+    |fx| {
+        let m = watched(fx);
+        for number in (0..20_000).step_by(100) {
+            absent(&m.path(format!("n{number}")));
+        }
+        for number in 0..20_000 {
+            fs::File::create(fx.lower().path(format!("n{number}"))).must();
+        }
+        barrier(&m);
+        for number in (0..20_000).step_by(100) {
+            stat(&m.path(format!("n{number}")));
+        }
+        assert_eq!(fs::read_dir(m.path("")).must().count(), 20_002);
+        fx.lower_changed_outside();
+    }
+);
