@@ -33,7 +33,7 @@ manifest() {
 
 same() { [ "$1" = "$2" ] || die "${3-}: expected \"$2\", got \"$1\""; }
 file_same() { cmp "$1" "$2" || die "$1 differs from $2"; }
-# What changes beneath the mount, past the driver, is shown soon, not in the same instant.
+# Processes end and start in their own time.
 soon() {
     for _ in $(seq 60); do
         if "$@" 2>/dev/null; then return 0; fi
@@ -82,8 +82,12 @@ mount_merged() {
     same "$(findmnt -no SOURCE "$merged")" overlay "source of the mount"
 }
 
-# The kernel's overlay shows what was removed underneath only after a remount.
-refresh() { fuse_only || LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"; }
+# The kernel's overlay shows what was removed underneath only after a remount; the driver at once,
+# which the barrier makes exact.
+refresh() {
+    if fuse_only; then overstore sync "$merged"
+    else LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"; fi
+}
 
 unmount_merged() {
     if fuse_only; then overstore umount "$merged"; else umount "$merged"; fi

@@ -94,7 +94,7 @@ store --delete "$twice"
 absent "$(in_upper "$twice")"
 refresh
 shows_lower() { [ "$(inodes)" = "$lower_inodes" ]; }
-soon shows_lower
+shows_lower || die "the upper's number still shows"
 same "$(cat "$(in_merged "$twice")/f")" twice
 store --check-validity "$twice"
 
@@ -107,7 +107,7 @@ absent "$(in_upper "$shared")"
 refresh
 shared_ino=$(stat -c %i "$(in_lower "$shared")")
 shows_lower() { [ "$(stat -c %i "$(in_merged "$shared")")" = "$shared_ino" ]; }
-soon shows_lower
+shows_lower || die "the upper's number still shows"
 file_same "$(in_merged "$shared")" $src/shared
 
 step "deleting what only the lower has changes nothing"
