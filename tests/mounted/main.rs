@@ -12,6 +12,8 @@ mod common;
 
 mod filesystems;
 mod lifecycle;
+mod limits;
+mod races;
 mod representative;
 mod semantics_files;
 mod semantics_identity;
@@ -22,5 +24,7 @@ mod semantics_reading;
 mod semantics_refusals;
 mod semantics_removal;
 mod semantics_rename;
+mod semantics_whiteouts;
 mod semantics_writing;
 mod semantics_xattr;
+mod unsettled;
