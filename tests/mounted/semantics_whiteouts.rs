@@ -93,23 +93,6 @@ for_each_mode!(
 );
 
 for_each_mode!(
-    /// A device 0/0 made where an old whiteout hides a lower name is refused, or it hides no more
-    /// than that whiteout did.
-    a_zero_device_at_a_hidden_name,
-    |fx| {
-        layers(fx);
-        let m = fx.mount();
-        for name in ["hidden", "d/hidden"] {
-            let made = make_zero_device(&m.path(name));
-            println!("mknod {name}: {made:?}");
-            assert!(made.is_err(), "{name}: made what cannot be shown");
-            assert_eq!(kind_of(&m.path(name)), None);
-            assert_eq!(kind_of(&fx.upper().path(name)), Some("char"), "still hidden");
-        }
-    }
-);
-
-for_each_mode!(
     /// `RENAME_WHITEOUT` is refused where the device that it leaves would hide a lower name;
     /// elsewhere it leaves a device.
     rename_with_whiteout,
