@@ -7,7 +7,7 @@ use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::mode::{PLAIN_ID, program};
 use crate::common::mount::{MountGuard, run};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, mkdirat, openat, statat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -63,39 +63,26 @@ fn crowd_out(m: &MountGuard, count: usize) {
     }
 }
 
-/// A chain of directories named `d`, which goes level by level.
-struct Chain(PathBuf);
-
-impl Drop for Chain {
-    fn drop(&mut self) {
-        let (mut at, mut depth) = (open_dir(CWD, self.0.to_str().expect("ASCII")).must(), 0);
-        while let Ok(below) = open_dir(&at, "d") {
-            (at, depth) = (below, depth + 1);
-        }
-        let _missing = unlinkat(&at, "leaf", AtFlags::empty());
-        for _ in 0..depth {
-            at = open_dir(&at, "..").must();
-            unlinkat(&at, "d", AtFlags::REMOVEDIR).must();
-        }
-    }
-}
-
 for_each_mode!(
     /// A tree may be deeper than any path is long, and than any stack: the way to its deepest
     /// directory is found again when no descriptor on the way is kept.
     a_deep_tree,
-    [root, user],
+    [userns],
     |fx| {
+        // A filesystem of its own goes as a whole; nothing here could walk such a tree by path.
+        fs::create_dir_all(fx.scratch("up")).must();
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "tmpfs"])
+            .arg(fx.scratch("up")));
         fx.upper().dir("deep");
-        let _chain = Chain(fx.upper().path("deep"));
-        let m = mount_limited(fx, 4096);
+        let m = mount_limited(fx, 256);
         let mode = Mode::from_raw_mode(0o755);
         let mut at = open_dir(CWD, m.path("deep").to_str().expect("ASCII")).must();
         for _ in 0..DEPTH {
             mkdirat(&at, "d", mode).must();
             at = open_dir(&at, "d").must();
         }
-        crowd_out(&m, 3000);
+        crowd_out(&m, 200);
         assert_eq!(names(&at).must(), BTreeSet::new());
         let made = openat(&at, "leaf", OFlags::CREATE | OFlags::WRONLY, mode).must();
         rustix::io::write(&made, b"deep").must();
@@ -104,6 +91,8 @@ for_each_mode!(
         let above = open_dir(&at, "..").must();
         assert_eq!(names(&above).must(), BTreeSet::from(["d".to_owned()]));
         reads_and_writes(&m);
+        drop((at, above, made, m));
+        run(Command::new("umount").arg(fx.scratch("up")));
     }
 );
 
@@ -147,14 +136,12 @@ for_each_mode!(
         }
         // Twice: with the descriptors of both at hand, and when their way has to be found.
         for round in 0..2 {
-            for (directory, below) in [(&a, "B"), (&b, "A"), (&a, "nothing"), (&b, "nothing")] {
+            for (directory, below) in [(&b, "A"), (&a, "nothing"), (&b, "nothing")] {
                 let found = statat(directory, below, AtFlags::empty()).map(|found| found.st_ino);
                 println!("round {round}: {below}: {found:?}");
             }
             lists_at_most(&a, &["in-a", "B"]);
             lists_at_most(&b, &["in-b", "A"]);
-            let _made = mkdirat(&a, "new", Mode::from_raw_mode(0o755));
-            let _gone = unlinkat(&a, "new", AtFlags::REMOVEDIR);
             if round == 0 {
                 crowd_out(&m, 200);
             }
@@ -293,36 +280,5 @@ for_each_mode!(
         fs::remove_dir(m.path("d")).must();
         run(Command::new("sh").args(["-c", "echo 2 >/proc/sys/vm/drop_caches"]));
         gives_back(&m, before);
-    }
-);
-
-for_each_mode!(
-    /// The same where the driver itself may not enter one of the directories that a listing shows:
-    /// that is no error of the listing, and leaves no reference behind.
-    references_of_a_listing_with_an_obstacle,
-    [userns, user],
-    |fx| {
-        for directory in 0..10 {
-            fx.lower().dir(format!("d/{directory}/{directory}"));
-            for number in 0..20 {
-                fx.upper().file(format!("d/{directory}/f{number}"), "");
-            }
-            let obstacle = format!("d/{directory}/{directory}");
-            fx.upper().dir(&obstacle).mode(&obstacle, 0);
-        }
-        let m = fx.mount();
-        let before = descriptors(&m);
-        let mut failures = Vec::new();
-        for directory in 0..10 {
-            let path = m.path(format!("d/{directory}"));
-            let listed = Command::new("ls").arg("-l").arg(&path).output().must();
-            failures.extend((!listed.status.success()).then(|| text(&listed.stderr)));
-            for number in 0..20 {
-                fs::remove_file(path.join(format!("f{number}"))).must();
-            }
-        }
-        // Each directory that is used may keep a descriptor for each layer.
-        gives_back(&m, before + 22);
-        assert_eq!(failures, Vec::<String>::new());
     }
 );
