@@ -115,3 +115,18 @@ for_each_mode!(
         }
     }
 );
+for_each_mode!(
+    /// A device 0/0 made where an old whiteout hides a lower name is refused, or it hides no more
+    /// than that whiteout did.
+    a_zero_device_at_a_hidden_name,
+    |fx| {
+        layers(fx);
+        let m = fx.mount();
+        for name in ["hidden", "d/hidden"] {
+            let made = make_zero_device(&m.path(name));
+            assert!(made.is_err(), "{name}: made what cannot be shown");
+            assert_eq!(kind_of(&m.path(name)), None);
+            assert_eq!(kind_of(&fx.upper().path(name)), Some("char"), "still hidden");
+        }
+    }
+);

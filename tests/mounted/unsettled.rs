@@ -207,3 +207,33 @@ for_each_mode!(
         assert!(within(SOON, listed), "the old listing");
     }
 );
+for_each_mode!(
+    /// So does one that appears in a directory whose last change was just before it was listed.
+    a_name_that_appears_in_a_busy_merged_directory,
+    |fx| {
+        late_name(fx, Duration::ZERO);
+    }
+);
+
+for_each_mode!(
+    /// Nobody ever reads a NUL that was not in the file, not even in the moment in which the new
+    /// size is known and the cached page is still the old one.
+    a_growing_file_that_is_watched,
+    |fx| {
+        fx.lower().file("obj/grow", OLD);
+        let m = fx.mount_with("lower-ttl=20ms");
+        for _ in 0..20 {
+            soon_reads(&m.path("obj/grow"), OLD);
+            grow(&fx.lower().path("obj/grow"));
+            fx.lower_changed_outside();
+            let whole = within(SOON, || {
+                let got = fs::read(m.path("obj/grow")).must();
+                assert!(!got.contains(&0), "a hole: {}", got.escape_ascii());
+                got == NEW.as_bytes()
+            });
+            assert!(whole, "the old text");
+            fs::write(fx.lower().path("obj/grow"), OLD).must();
+            fx.lower_changed_outside();
+        }
+    }
+);
