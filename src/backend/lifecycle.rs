@@ -57,7 +57,12 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
     let served = fuse::serve(device, filesystem, options, move || {
         after_first_look(merged, move || ready(background, &stop));
     });
-    if served.is_err() {
+    if let Err(why) = &served {
+        if !mount.is_there() {
+            // Requests that an unmount cut off end the connection as an abort does.
+            log::info!("the mount is gone: {why}");
+            return Ok(());
+        }
         // A session that failed leaves a dead mount behind.
         best_effort("unmount", mount.unmount());
     }
@@ -156,9 +161,14 @@ impl OwnMount {
         OwnMount { merged, way, id }
     }
 
+    /// Whether the mount is still the one at its path.
+    fn is_there(&self) -> bool {
+        self.id.is_some() && MountId::of(&self.merged).ok() == self.id
+    }
+
     /// Detaches the mount if it is still the one at its path; another one is left alone.
     pub fn unmount(&self) -> Result<()> {
-        if self.id.is_none() || MountId::of(&self.merged).ok() != self.id {
+        if !self.is_there() {
             log::info!("{} is not our mount any more", self.merged.display());
             return Ok(());
         }

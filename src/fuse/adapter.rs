@@ -122,10 +122,12 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer::attributes(
-            reply,
-            guarded("getattr", ino, || self.fs.getattr(answer::node(ino))),
-        );
+        let found = guarded("getattr", ino, || self.fs.getattr(answer::node(ino)));
+        if !found.is_ok_and(|found| found.rewritten) {
+            return answer::attributes(reply, found);
+        }
+        let answered = Box::new(move || answer::attributes(reply, found));
+        self.fs.after_dropping(answer::node(ino), answered);
     }
 
     fn setattr(

@@ -3,7 +3,9 @@
 //!
 //! Invariant: a panic in a handler is EIO for its caller and nothing more.
 
-use crate::merged::{self, Entry, Kind, ListItem, Looked, NodeId, Stat, TimeChange, Timestamp};
+use crate::merged::{
+    self, Attributes, Entry, Kind, ListItem, Looked, NodeId, Stat, TimeChange, Timestamp,
+};
 use fuser::{
     Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr, TimeOrNow,
@@ -53,9 +55,9 @@ pub(super) fn entry(reply: ReplyEntry, result: Result<Looked, Errno>) {
 }
 
 /// Answers with attributes and their lifetime.
-pub(super) fn attributes(reply: ReplyAttr, result: Result<(Stat, Duration), Errno>) {
+pub(super) fn attributes(reply: ReplyAttr, result: Result<Attributes, Errno>) {
     match result {
-        Ok((stat, ttl)) => reply.attr(&ttl, &attr(&stat)),
+        Ok(found) => reply.attr(&found.ttl, &attr(&found.stat)),
         Err(errno) => reply.error(errno),
     }
 }

@@ -55,6 +55,13 @@ impl NewKind<'_> {
     }
 }
 
+impl NewKind<'_> {
+    /// Whether it is the character device 0/0, by which OverlayFS marks a deleted name.
+    pub fn is_zero_device(&self) -> bool {
+        matches!(self, NewKind::Node { mode, rdev: 0 } if mode & libc::S_IFMT == libc::S_IFCHR)
+    }
+}
+
 /// The layer that holds everything new: a [`Tree`] that can be changed.
 #[derive(Debug)]
 pub struct Upper {

@@ -6,7 +6,7 @@
 
 use super::locate::Located;
 use super::node::{Merging, NodeId, sign};
-use super::{FOREVER, MergedFs, Notice, Outcome};
+use super::{Done, FOREVER, MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat, TimeChange, Times};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -26,9 +26,22 @@ pub struct AttrChange {
     pub times: Times,
 }
 
+/// The attributes of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes {
+    /// As the merged view shows them.
+    pub stat: Stat,
+    /// How long they may be trusted.
+    pub ttl: Duration,
+    /// Whether somebody has written to the file behind the mount since they were last asked for.
+    /// The kernel must drop what it has of the old contents before it learns the new size: see
+    /// [`MergedFs::after_dropping`].
+    pub rewritten: bool,
+}
+
 impl MergedFs {
     /// Returns the attributes of a node and how long they may be trusted.
-    pub fn getattr(&self, id: NodeId) -> Outcome<(Stat, Duration)> {
+    pub fn getattr(&self, id: NodeId) -> Outcome<Attributes> {
         let stat = self.surviving(id, || self.stat_of(&self.locate(id)?))?;
         if id == NodeId::ROOT && !self.watching.on() {
             self.watch_tops(&stat)?;
@@ -37,7 +50,7 @@ impl MergedFs {
     }
 
     /// Changes the attributes of a node and returns the new ones.
-    pub fn setattr(&self, id: NodeId, change: &AttrChange) -> Outcome<(Stat, Duration)> {
+    pub fn setattr(&self, id: NodeId, change: &AttrChange) -> Outcome<Attributes> {
         let (located, object) = self.changeable(id)?;
         if let Some(size) = change.size {
             self.writable(id)?.truncate(size)?;
@@ -75,7 +88,7 @@ impl MergedFs {
         }
     }
 
-    fn answer(&self, id: NodeId, stat: Stat) -> Outcome<(Stat, Duration)> {
+    fn answer(&self, id: NodeId, stat: Stat) -> Outcome<Attributes> {
         let signed = sign(&stat);
         let (merged, settled, known) = self.table.with(id, |node| {
             let merged = node.merging == Merging::Merged && node.upper.and(node.lower).is_some();
@@ -85,18 +98,23 @@ impl MergedFs {
                 node.sign == signed,
             )
         })?;
-        if !known {
-            let file = self.table.with_mut(id, |node| {
+        let rewritten = !known
+            && self.table.with_mut(id, |node| {
                 node.sign = signed;
                 node.layer() == LayerId::Lower && node.kind == Kind::Regular
             })?;
-            if file {
-                self.notify(Notice::Contents { node: id });
-            }
-        }
         let lasting = settled && (id != NodeId::ROOT || self.watching.on());
-        let ttl = if lasting { FOREVER } else { self.lower_ttl };
-        Ok((self.shown(stat, merged), ttl))
+        Ok(Attributes {
+            stat: self.shown(stat, merged),
+            ttl: if lasting { FOREVER } else { self.lower_ttl },
+            rewritten,
+        })
+    }
+
+    /// Calls `done` once the kernel has dropped what it has cached of a file.
+    pub fn after_dropping(&self, id: NodeId, done: Done) {
+        self.notify(Notice::Contents { node: id });
+        self.after_notices(done);
     }
 
     /// Returns the target of a symbolic link.

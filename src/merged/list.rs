@@ -152,7 +152,9 @@ impl MergedFs {
     /// Tells the kernel if its listing of a merged directory may be older than the lower side.
     pub(super) fn listing_may_have_changed(&self, id: NodeId, lower: &Stat) {
         let kept = self.listings.read().get(&id).cloned();
-        if kept.is_some_and(|kept| kept.lock().lower.is_some_and(|seen| seen != stamp(lower))) {
+        // A side without a stamp changed while it was read.
+        let changed = |kept: &MergedListing| kept.read && kept.lower != Some(stamp(lower));
+        if kept.is_some_and(|kept| changed(&kept.lock())) {
             self.notify(Notice::Contents { node: id });
         }
     }

@@ -11,8 +11,37 @@ use crate::layer::{Errno, Ino, Kind, LayerId, Stat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-/// Directories below one another; nobody has more, but a circle has.
-pub(super) const MAX_DEPTH: usize = 1 << 16;
+/// Notices a way upwards that comes back to where it was: directories that were moved into each
+/// other behind the mount have no top.
+#[derive(Debug)]
+pub(super) struct Circle {
+    mark: NodeId,
+    left: usize,
+    span: usize,
+}
+
+impl Circle {
+    pub(super) fn new(start: NodeId) -> Circle {
+        Circle {
+            mark: start,
+            left: 1,
+            span: 1,
+        }
+    }
+
+    /// Takes one step to `at`; ESTALE once the way has met itself.
+    pub(super) fn step(&mut self, at: NodeId) -> Outcome<()> {
+        if at == self.mark {
+            return Err(Errno::STALE);
+        }
+        self.left -= 1;
+        if self.left == 0 {
+            self.span *= 2;
+            (self.left, self.mark) = (self.span, at);
+        }
+        Ok(())
+    }
+}
 
 /// Where the object of a node is.
 #[derive(Debug)]
@@ -218,17 +247,15 @@ impl MergedFs {
     /// nearest parent whose descriptor is kept, one name at a time.
     pub(super) fn dir_fd(&self, id: NodeId, layer: LayerId) -> Outcome<Arc<OwnedFd>> {
         let mut below = Vec::new();
+        let mut circle = Circle::new(id);
         let mut at = id;
         let mut dir = loop {
             if let Some(dir) = self.kept_dir(at, layer)? {
                 break dir;
             }
-            // Directories that were moved into each other behind the mount have no way to the top.
-            if below.len() == MAX_DEPTH {
-                return Err(Errno::STALE);
-            }
             below.push(at);
             at = self.table.with(at, |node| node.parent)?;
+            circle.step(at)?;
         };
         while let Some(id) = below.pop() {
             dir = Arc::new(self.open_dir(id, layer, dir.as_fd())?);

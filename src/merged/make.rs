@@ -36,6 +36,10 @@ impl MergedFs {
         owner: Owner,
     ) -> Outcome<Entry> {
         let (dir, survey) = self.free_name(parent, name)?;
+        if kind.is_zero_device() && survey.lower_present() {
+            // It would hide the lower name instead of being shown.
+            return Err(Errno::PERM);
+        }
         let made = self.uncovered(&dir, name, &survey, || {
             let made = self
                 .room

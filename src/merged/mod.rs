@@ -27,7 +27,7 @@ mod watch;
 mod xattr;
 
 pub use crate::layer::{Errno, Kind, Listed, NewKind, Owner, Stat, TimeChange, Times, Timestamp};
-pub use attributes::AttrChange;
+pub use attributes::{AttrChange, Attributes};
 pub use list::ListItem;
 pub use lookup::{Entry, Looked};
 pub use node::NodeId;

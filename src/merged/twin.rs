@@ -7,7 +7,7 @@
 //! a file only to one of the same size and time. Anything else is ESTALE, and the kernel walks the
 //! path again.
 
-use super::locate::MAX_DEPTH;
+use super::locate::Circle;
 use super::lookup::is_sealed;
 use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
@@ -72,10 +72,8 @@ impl MergedFs {
     fn chain(&self, id: NodeId) -> Outcome<Option<Chain>> {
         let mut chain = Chain::new();
         let mut at = id;
+        let mut circle = Circle::new(id);
         while at != NodeId::ROOT {
-            if chain.len() == MAX_DEPTH {
-                return Ok(None);
-            }
             let (held, parent, name) = self.table.with(at, |node| {
                 (node.held.is_some(), node.parent, node.name.clone())
             })?;
@@ -84,6 +82,7 @@ impl MergedFs {
             }
             chain.push((parent, name, at));
             at = parent;
+            circle.step(at)?;
         }
         chain.reverse();
         Ok(Some(chain))

@@ -169,8 +169,10 @@ impl Drop for Scratch {
                 .arg(&self.0)
                 .output(),
         );
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
+        // Not `remove_dir_all`, which has a descriptor open for each level of a tree.
+        let removed = Command::new("rm").arg("-rf").arg(&self.0).status();
+        if !removed.is_ok_and(|status| status.success()) {
+            eprintln!("cannot remove {}", self.0.display());
         }
     }
 }

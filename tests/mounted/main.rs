@@ -12,6 +12,8 @@ mod common;
 
 mod filesystems;
 mod lifecycle;
+mod limits;
+mod races;
 mod representative;
 mod semantics_files;
 mod semantics_hostile;
@@ -23,6 +25,8 @@ mod semantics_reading;
 mod semantics_refusals;
 mod semantics_removal;
 mod semantics_rename;
+mod semantics_whiteouts;
 mod semantics_writing;
 mod semantics_xattr;
 mod underneath;
+mod unsettled;
