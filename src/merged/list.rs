@@ -163,7 +163,7 @@ impl MergedFs {
     fn live_sides(&self, id: NodeId) -> Outcome<Sides> {
         self.surviving(id, || {
             let sides = self.sides(id)?;
-            self.check_linked(id, &sides)?;
+            self.check_linked(&sides)?;
             Ok(sides)
         })
     }

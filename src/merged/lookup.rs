@@ -113,7 +113,7 @@ impl MergedFs {
                 self.found_lower(parent, stat)?
             }
             _ => {
-                self.check_linked(parent, sides)?;
+                self.check_linked(sides)?;
                 if parent == NodeId::ROOT && self.watching.on() {
                     self.tops.remember_absent(name);
                 }
@@ -221,10 +221,10 @@ impl MergedFs {
     }
 
     /// A directory that was deleted behind the mount has no names; that says nothing about the
-    /// directory which the path leads to now.
-    pub(super) fn check_linked(&self, parent: NodeId, sides: &Sides) -> Outcome<()> {
-        match &sides.upper {
-            Some(dir) if parent != NodeId::ROOT && !sides.removed => {
+    /// directory which the path leads to now. With a lower side it does: that is what shows then.
+    pub(super) fn check_linked(&self, sides: &Sides) -> Outcome<()> {
+        match (&sides.upper, &sides.lower) {
+            (Some(dir), None) if !sides.removed => {
                 let linked = self.upper.stat(dir.as_fd())?.nlink > 0;
                 if linked { Ok(()) } else { Err(Errno::STALE) }
             }

@@ -95,6 +95,11 @@ impl MountGuard {
         }
     }
 
+    /// Returns the driver's process.
+    pub(crate) fn driver_pid(&self) -> u32 {
+        self.driver.as_ref().map_or(0, Child::id)
+    }
+
     fn wait_until_mounted(&mut self) {
         let mut ended = None;
         let mounted = within(PATIENCE, || {
@@ -115,7 +120,7 @@ impl MountGuard {
     }
 
     fn attach(&mut self, file: &Path) {
-        let pid = self.driver.as_ref().map_or(0, Child::id).to_string();
+        let pid = self.driver_pid().to_string();
         let notes = self.merged.with_file_name("strace.log");
         let mut strace = Command::new("strace");
         strace
