@@ -114,10 +114,7 @@ impl MergedFs {
             }
             _ => {
                 self.check_linked(sides)?;
-                if parent == NodeId::ROOT && self.watching.on() {
-                    self.tops.remember_absent(name);
-                }
-                return Ok(Looked::Absent(self.entry_ttl(parent, true)?));
+                return Ok(Looked::Absent(self.absent_ttl(parent, name)?));
             }
         };
         let entry = self.enter(parent, name, &found)?;
@@ -209,6 +206,12 @@ impl MergedFs {
             merging: Merging::Unread,
             settled,
         })
+    }
+
+    /// How long the kernel may believe that there is no such name.
+    fn absent_ttl(&self, parent: NodeId, name: &[u8]) -> Outcome<Duration> {
+        let told = parent != NodeId::ROOT || self.tops.remember_absent(name);
+        self.entry_ttl(parent, told)
     }
 
     /// How long a name may be trusted to lead to the same object, or to nothing.

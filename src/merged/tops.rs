@@ -9,6 +9,9 @@ use parking_lot::RwLock;
 use std::hash::BuildHasher;
 
 const SHARDS: usize = 16;
+/// Missing names that are remembered in one shard: about a million in all, so that asking for
+/// names that nobody has does not use up the memory.
+const MAX_ABSENT: usize = 1 << 16;
 
 /// Where to find the node that a top-level name last led to in the upper.
 #[derive(Debug)]
@@ -28,13 +31,20 @@ impl Tops {
         }
     }
 
-    /// Remembers that the kernel was told of no such name.
-    pub(super) fn remember_absent(&self, name: &[u8]) {
+    /// Remembers that the kernel is about to be told of no such name; `false` if no more of them
+    /// can be remembered.
+    pub(super) fn remember_absent(&self, name: &[u8]) -> bool {
         let digest = self.hasher.hash_one(name);
         let shard = &self.absent[(digest >> 32) as usize % SHARDS];
-        if !shard.read().contains(&digest) {
-            shard.write().insert(digest);
+        if shard.read().contains(&digest) {
+            return true;
         }
+        let mut shard = shard.write();
+        let room = shard.len() < MAX_ABSENT;
+        if room {
+            shard.insert(digest);
+        }
+        room
     }
 
     /// Whether the kernel was told of no such name, ever.
@@ -68,5 +78,21 @@ impl Tops {
         if shard.get(name) == Some(&id) {
             shard.remove(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_names_are_remembered_up_to_a_bound() {
+        let tops = Tops::new();
+        assert!(!tops.was_absent(b"a"));
+        assert!(tops.remember_absent(b"a"));
+        assert!(tops.was_absent(b"a"));
+        let all = (0..2 * SHARDS * MAX_ABSENT).filter(|n| tops.remember_absent(&n.to_ne_bytes()));
+        assert!(all.count() <= SHARDS * MAX_ABSENT);
+        assert!(tops.remember_absent(b"a"), "what is remembered stays");
     }
 }
