@@ -67,7 +67,7 @@ impl Error {
 
     /// Describes a refusal by the machine on one path: "`verb` PATH: why".
     pub fn on(verb: &str, path: impl AsRef<Path>, why: impl fmt::Display) -> Self {
-        Self::environment(format!("{verb} {}", path.as_ref().display()), why)
+        Self::environment(format!("{verb} {}", shown(path.as_ref())), why)
     }
 
     /// Adds the next step for the user.
@@ -80,6 +80,16 @@ impl Error {
     /// Returns the kind, which decides the exit code.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+}
+
+/// A path as it is read by people; a line break in it would break the message.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string()
+    } else {
+        text
     }
 }
 

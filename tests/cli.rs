@@ -197,6 +197,23 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 /// What is typed, the exit code, and what the one line of explanation must hold.
 const MISTAKES: &[(&str, i32, &[&str])] = &[
+    ("umount", 2, &["required", "<MERGED>", "umount --help"]),
+    ("frob", 2, &["'frob'", "overstore --help"]),
+    ("mount --frobnicate", 2, &["--frobnicate", "mount --help"]),
+    ("run ls", 125, &["COMMAND", "run --help"]),
+    ("run --backend foo -- true", 125, &["foo", "run --help"]),
+    ("mount http://foo", 2, &["http://foo", "local-overlay:"]),
+    (
+        "mount local-overlay m",
+        2,
+        &["local-overlay", "does not begin"],
+    ),
+    (
+        "mount -o \"$(printf 'lowerdir=no\\nb,upperdir=u,nix-check=off')\" m",
+        3,
+        &["lower", "no\\nb"],
+    ),
+    ("sync l", 1, &["sync l", "no overstore driver"]),
     (
         "mount -o lowerdir=none,upperdir=u m",
         3,
@@ -542,40 +559,27 @@ fn a_dead_mount_is_shown_as_such_and_can_be_unmounted() {
     }
     let place = Place::new(Who::Root);
     let mut driver = Driver::start(&place);
+    let merged = place.path("m");
+    let overstore = |words: &[&str]| place.overstore().args(words).arg(&merged).output().unwrap();
+    // A view that was listed opens without asking the driver: it is the control channel that tells.
+    assert_ok(&overstore(&["sync"]));
+    assert_eq!(std::fs::read_dir(&merged).unwrap().count(), 1);
     driver.0.kill().unwrap();
     driver.0.wait().unwrap();
-    let status = place
-        .overstore()
-        .args(["status", "--json"])
-        .arg(place.path("m"))
-        .output()
-        .unwrap();
+    let sync = overstore(&["sync"]);
+    assert_eq!(sync.status.code(), Some(3), "{}", stderr(&sync));
+    let told = stderr(&sync).contains("driver is gone; remove it: overstore umount");
+    assert!(told, "{}", stderr(&sync));
+    let status = overstore(&["status", "--json"]);
     assert_ok(&status);
-    assert!(
-        stdout(&status).contains(r#""state": "dead""#),
-        "{}",
-        stdout(&status)
-    );
-    let again = place
-        .overstore()
-        .args(["mount", "-o", &place.layers()])
-        .arg(place.path("m"))
-        .output()
-        .unwrap();
+    let dead = stdout(&status).contains(r#""state": "dead""#);
+    assert!(dead, "{}", stdout(&status));
+    let again = overstore(&["mount", "-o", &place.layers()]);
     assert_eq!(again.status.code(), Some(3));
-    assert!(
-        stderr(&again).contains("overstore umount"),
-        "{}",
-        stderr(&again)
-    );
-    assert_ok(
-        &place
-            .overstore()
-            .arg("umount")
-            .arg(place.path("m"))
-            .output()
-            .unwrap(),
-    );
+    for part in ["driver is gone", "overstore umount"] {
+        assert!(stderr(&again).contains(part), "{}", stderr(&again));
+    }
+    assert_ok(&overstore(&["umount"]));
     assert!(!is_mounted(&place));
 }
 
@@ -892,5 +896,70 @@ fn run_with_the_kernels_overlay_shows_the_same() {
     }
     for who in [Who::Root, Who::Plain, Who::NamespaceRoot] {
         run_table(who, KERNEL);
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in ["mount", "umount", "run", "status", "sync"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_overstore"))
+            .args([command, "--help"])
+            .output()
+            .unwrap();
+        assert_ok(&output);
+        for part in ["EXAMPLES", "EXIT CODES", "Usage: overstore"] {
+            assert!(stdout(&output).contains(part), "{command}: {part}");
+        }
+    }
+}
+
+/// Runs `script` as root with a `/dev` of its own, in which `$O` is the program and `$L` the layers.
+fn with_own_devices(place: &Place, script: &str) -> Output {
+    let start = "mount -t tmpfs -o mode=0755 tmpfs /dev; mknod -m 0666 /dev/null c 1 3; \
+        cp \"$O\" /dev/overstore; O=/dev/overstore;";
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-euc"])
+        .arg(format!("{start} {script}"))
+        .env("O", env!("CARGO_BIN_EXE_overstore"))
+        .env("L", place.layers())
+        .env("M", place.path("m"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_the_machine_lacks_is_told_with_the_way_out() {
+    if !can(Who::Root) {
+        return;
+    }
+    let plain = "setpriv --reuid daemon --regid daemon --clear-groups";
+    let device = "mknod -m 0666 /dev/fuse c 10 229;";
+    let mount = "\"$O\" mount -o \"$L\" \"$M\"";
+    let cases: [(String, &[&str]); 3] = [
+        (
+            mount.to_owned(),
+            &["/dev/fuse", "No such file", "modprobe fuse"],
+        ),
+        (
+            format!("mknod -m 0600 /dev/fuse c 10 229; {plain} {mount}"),
+            &["/dev/fuse", "0666"],
+        ),
+        (
+            format!("{device} mkdir /dev/none; {plain} env PATH=/dev/none {mount}"),
+            &["fusermount3", "fuse3"],
+        ),
+    ];
+    for (script, parts) in cases {
+        let place = Place::new(Who::Root);
+        for name in ["", "l", "u", "m"] {
+            chown(place.path(name), Some(1), Some(1)).unwrap();
+        }
+        let output = with_own_devices(&place, &script);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{script}: {text}");
+        assert_eq!(text.lines().count(), 1, "{script}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{script}: {part:?} is not in: {text}");
+        }
     }
 }

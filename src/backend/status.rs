@@ -7,11 +7,12 @@
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, Way};
 use crate::error::{Error, Kind, Result};
-use crate::fuse;
+use crate::fuse::{self, Answer};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -179,30 +180,43 @@ fn collect(mut child: Child) -> Option<(Option<i32>, Vec<u8>)> {
     }
 }
 
-/// The body of the hidden command: prints what the driver says; exit code 1 if there is none.
+/// The body of the hidden command: returns what the driver says; `None` if there is none.
 pub fn probe(merged: &Path) -> Result<Option<String>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::open(merged, flags, Mode::empty()) {
-        Ok(directory) => fuse::control_status(&directory),
-        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => Ok(None),
-        Err(why) => Err(Error::on("open", merged, why)),
-    }
+    Ok(match open(merged)?.map(|dir| fuse::control_status(&dir)) {
+        Some(answer) => match answer? {
+            Answer::Said(text) => Some(text),
+            Answer::Gone | Answer::NotOurs => None,
+        },
+        None => None,
+    })
 }
 
 /// Waits until every change of the layers of the view at `merged` is visible there.
 pub fn sync(merged: &Path) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(merged, flags, Mode::empty())
-        .map_err(|why| Error::on("open", merged, why))?;
-    if fuse::control_barrier(&directory)? {
-        return Ok(());
+    let answer = match open(merged)? {
+        Some(dir) => fuse::control_barrier(&dir)?,
+        None => Answer::Gone,
+    };
+    let what = format!("sync {}", merged.display());
+    match answer {
+        Answer::Said(()) => Ok(()),
+        Answer::Gone => Err(Error::environment(what, "its driver is gone")
+            .hint(format!("remove it: overstore umount {}", merged.display()))),
+        Answer::NotOurs => Err(
+            Error::new(Kind::Negative, what, "no overstore driver serves it")
+                .hint("see `overstore status`"),
+        ),
     }
-    Err(Error::new(
-        Kind::Negative,
-        format!("sync {}", merged.display()),
-        "no overstore driver serves it",
-    )
-    .hint("see `overstore status`"))
+}
+
+/// Opens a directory; `None` if it is a mount whose driver is gone.
+fn open(merged: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::open(merged, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => Ok(None),
+        Err(why) => Err(Error::on("open", merged, why)),
+    }
 }
 
 /// Prepares the text by which this driver answers.

@@ -5,6 +5,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// The last part of each command's help.
+macro_rules! exit_codes {
+    () => {
+        "\n\nEXIT CODES\n  0 done, 1 the answer is no, 2 wrong usage, 3 the machine refused, \
+         4 corrupt data"
+    };
+}
+
 /// Presents a Nix local overlay store as one merged store directory
 #[derive(Debug, Parser)]
 #[command(
@@ -43,6 +51,7 @@ pub(super) enum Command {
     ///
     /// A valid `remount-hook` for Nix under the name `overstore-sync` (make a symbolic link): it
     /// takes the store directory as its only argument.
+    #[command(after_help = concat!("EXAMPLES\n  overstore sync /m/nix/store", exit_codes!()))]
     Sync {
         /// The merged directory
         merged: PathBuf,
@@ -83,11 +92,14 @@ pub(super) struct StoreArgs {
 
 /// Mounts the merged view of a store and returns once it is mounted.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  \
+#[command(after_help = concat!(
+    "EXAMPLES\n  \
     overstore mount 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'\n  \
     overstore mount -o lowerdir=/l/nix/store,upperdir=/u /m/nix/store\n\n\
     Give Nix the same URL (NIX_REMOTE, --store): it finds the store mounted as it wants it.\n\
-    Root and root of a user namespace mount by themselves, plain users through fusermount3.")]
+    Root and root of a user namespace mount by themselves, plain users through fusermount3.",
+    exit_codes!()
+))]
 pub(super) struct MountArgs {
     /// A store URL (local-overlay://...), or with -o lowerdir=... the directory to mount on
     #[arg(value_name = "STORE-URL | MERGED")]
@@ -97,7 +109,7 @@ pub(super) struct MountArgs {
     pub(super) merged: Option<OsString>,
     #[command(flatten)]
     pub(super) store: StoreArgs,
-    /// Stays in the foreground; ends at unmount, SIGTERM or SIGINT
+    /// Stays in the foreground; ends at unmount, SIGTERM, SIGINT or SIGHUP
     #[arg(short, long)]
     pub(super) foreground: bool,
     /// The serving half of a mount in the background
@@ -107,8 +119,11 @@ pub(super) struct MountArgs {
 
 /// Unmounts a merged view.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  overstore umount /m/nix/store\n  \
-    overstore umount --lazy /m/nix/store     # in use: detach now, end with the last user")]
+#[command(after_help = concat!(
+    "EXAMPLES\n  overstore umount /m/nix/store\n  ",
+    "overstore umount --lazy /m/nix/store     # in use: detach now, end with the last user",
+    exit_codes!()
+))]
 pub(super) struct UmountArgs {
     /// Detaches it although it is in use; the driver ends when the last user has gone
     #[arg(short, long)]

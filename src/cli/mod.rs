@@ -65,14 +65,38 @@ fn sync(merged: &Path) -> Result<u8> {
 
 /// Prints help, the version, or what is wrong with the arguments.
 fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
-    if wrong.print().is_err() || !wrong.use_stderr() {
-        return ExitCode::SUCCESS;
+    use clap::error::ErrorKind;
+    let help = wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !wrong.use_stderr() || help {
+        let shown = wrong.print();
+        return if shown.is_err() || !help {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
     }
     let subcommand = args.iter().skip(1).find(|arg| !is_flag(arg));
-    if subcommand.is_some_and(|word| word == "run") {
-        return ExitCode::from(RUN_FAILED);
-    }
-    ExitCode::from(2)
+    let known = ["mount", "umount", "run", "status", "sync"];
+    let known = known
+        .into_iter()
+        .find(|&name| subcommand.is_some_and(|word| word == name));
+    let of = known.map_or(String::new(), |name| format!(" {name}"));
+    say(&format!(
+        "{}; see `overstore{of} --help`",
+        one_line(&wrong.to_string())
+    ));
+    ExitCode::from(if known == Some("run") { RUN_FAILED } else { 2 })
+}
+
+/// What a parser says in several lines, without the usage that follows.
+fn one_line(text: &str) -> String {
+    let told = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more");
+    let lines = text.lines().map(str::trim).take_while(told);
+    // A tip may name what is not for users.
+    let lines: Vec<&str> = lines
+        .filter(|l| !l.is_empty() && !l.starts_with("tip:"))
+        .collect();
+    lines.join(" ")
 }
 
 fn is_flag(arg: &OsStr) -> bool {

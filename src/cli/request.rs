@@ -40,6 +40,7 @@ pub(super) enum Spelling {
 /// Makes the request of `overstore mount`.
 pub(super) fn for_mount(target: &Target<'_>) -> Result<(Request, Spelling)> {
     let env = surroundings()?;
+    refuse_other_store(target.words[0])?;
     let (url, merged) = match target.words {
         [Some(first), second] if is_url(first) => (Some(first.to_os_string()), second),
         [first, None] if names_layers(target.options) => (None, Some(first.ok_or_else(no_merged)?)),
@@ -62,16 +63,30 @@ pub(super) fn for_mount(target: &Target<'_>) -> Result<(Request, Spelling)> {
     Ok((request(layout, options), Spelling::Url))
 }
 
+/// A word that is meant for a store URL but is another one's is no directory.
+fn refuse_other_store(word: Option<&OsStr>) -> Result<()> {
+    let Some(word) = word.filter(|word| !is_url(word)) else {
+        return Ok(());
+    };
+    let text = word.as_encoded_bytes();
+    let stores: [&[u8]; 4] = [b"local-overlay", b"local", b"daemon", b"auto"];
+    if stores.contains(&text) || text.windows(3).any(|part| part == b"://") {
+        return Err(not_our_url(word));
+    }
+    Ok(())
+}
+
+fn not_our_url(word: &OsStr) -> Error {
+    let what = format!("store URL {}", word.display());
+    Error::usage(what, format!("does not begin with {SCHEME}"))
+}
+
 /// Makes the request of `overstore run`.
 pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, Spelling)> {
     let env = surroundings()?;
     let url = match target.words[0] {
         Some(word) if is_url(word) => Some(word.to_os_string()),
-        Some(word) => {
-            let what = format!("store URL {}", word.display());
-            return Err(Error::usage(what, format!("does not begin with {SCHEME}"))
-                .hint("the command comes after `--`"));
-        }
+        Some(word) => return Err(not_our_url(word).hint("the command comes after `--`")),
         None if names_layers(target.options) => None,
         None => Some(url_of_environment().ok_or_else(no_store)?),
     };

@@ -19,24 +19,41 @@ pub(super) fn is_barrier(command: u32) -> bool {
     command == control::BARRIER
 }
 
-/// Waits until the driver of the merged directory `dir` has made every earlier change of the
-/// layers visible; `false` if no overstore driver answers there.
-pub fn control_barrier(dir: &OwnedFd) -> Result<bool> {
-    match control::barrier(dir.as_fd()) {
-        Err(Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => Ok(false),
-        Err(errno) => Err(Error::environment("wait for the driver", errno)),
-        Ok(()) => Ok(true),
+/// What came back over the control channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// The driver's answer.
+    Said(T),
+    /// There is a mount whose driver has ended.
+    Gone,
+    /// Another filesystem, or none of ours.
+    NotOurs,
+}
+
+fn answer<T>(what: &str, result: std::result::Result<T, Errno>) -> Result<Answer<T>> {
+    match result {
+        Ok(said) => Ok(Answer::Said(said)),
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => Ok(Answer::Gone),
+        Err(Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => Ok(Answer::NotOurs),
+        Err(errno) => Err(Error::environment(what, errno)),
     }
 }
 
-/// Asks the driver of the merged directory `dir` (an open directory descriptor, not `O_PATH`)
-/// for its status text; `None` if no overstore driver answers there.
-pub fn control_status(dir: &OwnedFd) -> Result<Option<String>> {
-    match control::status(dir.as_fd()) {
-        Err(Errno::NOTTY | Errno::INVAL | Errno::NOSYS) => Ok(None),
-        Err(errno) => Err(Error::environment("ask the driver for its status", errno)),
-        Ok(text) => String::from_utf8(text)
-            .map(Some)
+/// Waits until the driver of the merged directory `dir` (an open directory descriptor, not
+/// `O_PATH`) has made every earlier change of the layers visible.
+pub fn control_barrier(dir: &OwnedFd) -> Result<Answer<()>> {
+    answer("wait for the driver", control::barrier(dir.as_fd()))
+}
+
+/// Asks the driver of the merged directory `dir` (an open directory descriptor, not `O_PATH`) for
+/// its status text.
+pub fn control_status(dir: &OwnedFd) -> Result<Answer<String>> {
+    let what = "ask the driver for its status";
+    match answer(what, control::status(dir.as_fd()))? {
+        Answer::Said(text) => String::from_utf8(text)
+            .map(Answer::Said)
             .map_err(|error| Error::environment("read the driver's status", error)),
+        Answer::Gone => Ok(Answer::Gone),
+        Answer::NotOurs => Ok(Answer::NotOurs),
     }
 }

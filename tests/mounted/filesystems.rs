@@ -142,6 +142,7 @@ combinations! {
     squashfs_below: |fx| on_image(fx, "squashfs");
     erofs_below: |fx| on_image(fx, "erofs");
     overlay_below: overlay_below;
+    overlay_above: overlay_above;
 }
 
 /// The lower is a mount of the kernel's OverlayFS: half of its tree is in each of its layers.
@@ -162,6 +163,47 @@ fn overlay_below(fx: &Fixture) {
         .arg(target));
     upper_tree(&fx.upper());
     check_all(fx);
+}
+
+/// The upper is on a mount of the kernel's OverlayFS, as in every container. No whiteout and no mark
+/// can be made there, so what is checked is the writing.
+fn overlay_above(fx: &Fixture) {
+    let names = ["base", "top", "work"].map(|name| fx.scratch("ov").join(name));
+    for name in &names {
+        fs::create_dir_all(name).must();
+    }
+    let [base, top, work] = names.map(|path| path.display().to_string());
+    let target = fx
+        .upper()
+        .path("")
+        .parent()
+        .expect("in the scratch directory")
+        .to_owned();
+    fs::create_dir_all(&target).must();
+    run(Command::new("mount")
+        .args(["-t", "overlay", "overlay", "-o"])
+        .arg(format!("lowerdir={base},upperdir={top},workdir={work}"))
+        .arg(target));
+    fx.lower().file("low/f", "lower");
+    fx.upper().file("d/old", "old").file("low/up", "upper");
+    let m = fx.mount();
+    fs::write(m.path("d/new"), "new").must();
+    fs::hard_link(m.path("d/new"), m.path("d/link")).must();
+    fs::rename(m.path("d"), m.path("e")).must();
+    fs::create_dir(m.path("d")).must();
+    fs::rename(m.path("e/link"), m.path("d/moved")).must();
+    fs::remove_file(m.path("e/old")).must();
+    fs::remove_file(m.path("low/up")).must();
+    reads(&m.path("e/new"), "new");
+    reads(&m.path("low/f"), "lower");
+    assert_eq!(stat(&m.path("d/moved")).nlink(), 2);
+    assert_eq!(
+        stat(&m.path("d/moved")).ino(),
+        stat(&fx.upper().path("d/moved")).ino()
+    );
+    lists(&m.path(""), &["d", "e", "low"]);
+    lists(&m.path("low"), &["f"]);
+    listed_numbers_are_true(&m.path("d"));
 }
 
 for_each_mode!(

@@ -63,6 +63,8 @@ for_each_mode!(
         let view = json.get(0).unwrap_or(&json);
         assert_eq!(view["merged"], merged.as_str(), "{json}");
         assert_eq!(view["upper"], fx.scratch("up/upper").to_str().expect("ASCII"), "{json}");
+        assert_eq!(view["uid"], rustix::process::geteuid().as_raw(), "{json}");
+        assert_eq!(view["watched"], true, "{json}");
         let pid = view["pid"].as_u64().expect("the driver tells its process");
         let done = overstore(fx, &["umount", &merged]);
         assert!(done.status.success(), "umount: {}", text(&done.stderr));
