@@ -127,6 +127,9 @@ impl Drop for Place {
                     .output(),
             );
         }
+        // OverlayFS leaves a directory of mode 0 in its work directory, which stops its owner.
+        let mut open = Command::new("chmod");
+        drop(open.args(["-R", "u+rwX"]).arg(self.path("")).output());
     }
 }
 
