@@ -101,7 +101,8 @@ fn prepare_process() {
     raise_file_limit();
 }
 
-/// Raises the soft limit of open files to the hard one: the driver holds a descriptor per node.
+/// Raises the soft limit of open files to the hard one: the driver keeps as many in use as the
+/// limit allows, and no more than are of use.
 pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     best_effort(

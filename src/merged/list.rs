@@ -77,11 +77,20 @@ impl MergedFs {
         position: u64,
         mut each: impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
-        let sides = self.live_sides(id)?;
+        self.list_sides(id, &self.live_sides(id)?, position, &mut each)
+    }
+
+    fn list_sides(
+        &self,
+        id: NodeId,
+        sides: &Sides,
+        position: u64,
+        each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
+    ) -> Outcome<()> {
         match (&sides.upper, &sides.lower) {
-            (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, &mut each),
-            (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, &mut each),
-            (None, Some(dir)) => self.list_one(id, LayerId::Lower, dir, position, &mut each),
+            (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, each),
+            (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, each),
+            (None, Some(dir)) => self.list_one(id, LayerId::Lower, dir, position, each),
             (None, None) => Err(Errno::STALE),
         }
     }
@@ -97,21 +106,43 @@ impl MergedFs {
     ) -> Outcome<()> {
         let sides = self.live_sides(id)?;
         let mut added = 0;
-        for item in self.some_items(id, position)? {
-            match self.list_with_node(id, &sides, &item, &mut each) {
-                Ok(Listed::More) => added += 1,
-                Ok(Listed::Full) => break,
-                Err(errno) if added == 0 => return Err(errno),
-                Err(_) => break,
+        let mut counted = |item: ListItem<'_>, entry: Option<&Entry>| {
+            let listed = each(item, entry);
+            added += usize::from(listed == Listed::More);
+            listed
+        };
+        let outcome = self.list_batches(id, &sides, position, &mut counted);
+        // Only an empty answer is the end of a directory, and only without an entry an error.
+        if added == 0 { outcome } else { Ok(()) }
+    }
+
+    /// Goes on until the reply is full or the directory ends: entries that went away meanwhile
+    /// leave no gap that looks like its end.
+    fn list_batches(
+        &self,
+        id: NodeId,
+        sides: &Sides,
+        mut position: u64,
+        each: &mut impl FnMut(ListItem<'_>, Option<&Entry>) -> Listed,
+    ) -> Outcome<()> {
+        loop {
+            let items = self.some_items(id, sides, position)?;
+            let Some(last) = items.last() else {
+                return Ok(());
+            };
+            position = last.item.next;
+            for item in &items {
+                if self.list_with_node(id, sides, item, each)? == Listed::Full {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     /// Copies the next entries, so that no lock and no stream is held while they are looked up.
-    fn some_items(&self, id: NodeId, position: u64) -> Outcome<Vec<OwnedItem>> {
+    fn some_items(&self, id: NodeId, sides: &Sides, position: u64) -> Outcome<Vec<OwnedItem>> {
         let mut items = Vec::new();
-        self.list(id, position, |item| {
+        self.list_sides(id, sides, position, &mut |item| {
             items.push(OwnedItem {
                 name: item.name.into(),
                 item: ListItem { name: b"", ..item },
