@@ -29,6 +29,7 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
         upper: request.layout.upper.clone(),
         xattr: request.options.xattr,
         lower_ttl: request.options.lower_ttl,
+        watch: request.options.watch,
     }
 }
 

@@ -227,6 +227,7 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         "version": env!("CARGO_PKG_VERSION"),
         "options": {
             "xattr": request.options.xattr,
+            "watch": request.options.watch,
             "lower-ttl": request.options.lower_ttl.as_secs_f64(),
             "allow-other": request.options.allow_other,
             "ro": request.options.read_only,

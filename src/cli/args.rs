@@ -84,6 +84,7 @@ pub(super) struct StoreArgs {
     /// ro  refuse every change;
     /// xattr  pass extended attributes through;
     /// lower-ttl=SECONDS  how long to trust names in layers that cannot be watched (1);
+    /// watch=off  do not watch the layers: somebody changes them whom this machine does not see;
     /// allow_other, noallow_other  whether other users may enter (wherever permitted);
     /// nix-check=off  mount although Nix's check-mount cannot match the paths.
     #[arg(short, long = "options", value_name = "OPTIONS", verbatim_doc_comment)]

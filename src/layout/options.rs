@@ -35,6 +35,8 @@ pub struct MountOptions {
     pub xattr: bool,
     /// `lower-ttl=TIME`: how long top-level names are trusted where watching cannot work.
     pub lower_ttl: Duration,
+    /// `watch=on|off`: follow changes of the layers as they happen, where that can work.
+    pub watch: bool,
     /// `nix-check=on|off`: refuse paths that Nix's `check-mount` cannot match.
     pub nix_check: bool,
     /// `allow_other`: let other users in; `None` is for the backend to decide.
@@ -64,6 +66,7 @@ impl Default for MountOptions {
         MountOptions {
             xattr: false,
             lower_ttl: DEFAULT_LOWER_TTL,
+            watch: true,
             nix_check: true,
             allow_other: None,
             read_only: false,
@@ -174,6 +177,7 @@ impl MountOptions {
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<bool> {
         match name {
             b"xattr" => self.xattr = switch(name, value)?,
+            b"watch" => self.watch = switch(name, value)?,
             b"nix-check" => self.nix_check = switch(name, value)?,
             b"allow_other" => self.allow_other = Some(switch(name, value)?),
             b"lower-ttl" => self.lower_ttl = duration(name, value)?,
@@ -243,13 +247,13 @@ fn unknown(name: &[u8], value: Option<&[u8]>) -> Error {
         Some(value) => format!("option {}={}", name.escape_ascii(), value.escape_ascii()),
         None => format!("option {}", name.escape_ascii()),
     };
-    if value.is_none() && (LAYERS.contains(&name) || name == b"lower-ttl" || name == b"nix-check") {
+    if value.is_none() && (LAYERS.contains(&name) || WITH_VALUE.contains(&name)) {
         let name = name.escape_ascii();
         return Error::usage(shown, "needs a value").hint(format!("write {name}=VALUE"));
     }
     Error::usage(shown, "unknown").hint(
-        "options are lowerdir=, upperdir=, workdir=, xattr, lower-ttl=, nix-check=, allow_other \
-         and those of mount(8)",
+        "options are lowerdir=, upperdir=, workdir=, xattr, lower-ttl=, watch=, nix-check=, \
+         allow_other and those of mount(8)",
     )
 }
 
@@ -275,6 +279,9 @@ const WITHOUT_EFFECT: &[&[u8]] = &[
 ];
 
 const LAYERS: [&[u8]; 3] = [b"lowerdir", b"upperdir", b"workdir"];
+
+/// Our own options that are not words.
+const WITH_VALUE: [&[u8]; 3] = [b"lower-ttl", b"watch", b"nix-check"];
 
 fn required(name: &str, value: Option<Vec<u8>>, env: &LayoutEnv) -> Result<PathBuf> {
     let value = value.ok_or_else(|| {

@@ -549,7 +549,7 @@ fn mount_options_give_a_layout() {
 #[test]
 fn later_options_win() {
     let (layout, mount) = options(&[
-        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,nix-check=off,allow_other,noatime",
+        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,watch=off,nix-check=off,allow_other,noatime",
         "lowerdir=/b,lower-ttl=250ms,noallow_other,strictatime,suid,dev,noexec,sync,dirsync,nodiratime,ro,nofail,x-systemd.automount,_netdev,comment=x",
     ])
     .unwrap();
@@ -557,6 +557,7 @@ fn later_options_win() {
     let expected = MountOptions {
         xattr: true,
         lower_ttl: std::time::Duration::from_millis(250),
+        watch: false,
         nix_check: false,
         allow_other: Some(false),
         read_only: true,

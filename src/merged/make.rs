@@ -156,6 +156,7 @@ mod tests {
             upper: layer("upper"),
             xattr: false,
             lower_ttl: Duration::from_secs(1),
+            watch: true,
         };
         let fs = MergedFs::open(&options).unwrap();
         fs.upper.restore_whiteout(fs.upper.root(), b"d").unwrap();

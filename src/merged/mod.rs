@@ -66,6 +66,8 @@ pub struct Options {
     pub xattr: bool,
     /// How long the kernel may trust what can change behind the mount's back.
     pub lower_ttl: Duration,
+    /// Whether the layers are to be watched, where that can work (`-o watch=on`).
+    pub watch: bool,
 }
 
 /// A merged view that is ready to be served.
@@ -133,7 +135,7 @@ impl MergedFs {
             moving: RwLock::new(()),
             holds: hold::Holds::new(),
             seen_tops: Mutex::default(),
-            watching: watch::Watching::default(),
+            watching: watch::Watching::new(options.watch),
             notices,
             inbox: Mutex::new(Some(inbox)),
         })

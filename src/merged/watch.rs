@@ -25,6 +25,7 @@ pub type Done = Box<dyn FnOnce() + Send>;
 /// The state of watching.
 #[derive(Default)]
 pub(super) struct Watching {
+    wanted: bool,
     on: AtomicBool,
     why_not: OnceLock<String>,
     wake: OnceLock<OwnedFd>,
@@ -40,6 +41,13 @@ impl fmt::Debug for Watching {
 }
 
 impl Watching {
+    pub(super) fn new(wanted: bool) -> Watching {
+        Watching {
+            wanted,
+            ..Watching::default()
+        }
+    }
+
     /// Whether changes behind the mount are told.
     pub(super) fn on(&self) -> bool {
         self.on.load(Ordering::Acquire)
@@ -57,6 +65,9 @@ impl MergedFs {
     /// Starts watching where that is possible; `expires` says whether the kernel can forget a name
     /// without detaching the mounts inside it.
     pub fn start_watching(self: &Arc<Self>, expires: bool) {
+        if !self.watching.wanted {
+            return self.watching.give_up("the option watch=off says so");
+        }
         match self.try_watching(expires) {
             Ok(()) => log::info!("watching both layers"),
             Err(Errno::OPNOTSUPP) => {
