@@ -5,12 +5,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::layout::{parse_fuse_type, unescape_mount_field};
+use crate::sys::mountinfo::{self, Line};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// The list of the calling process's mount namespace.
-const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,46 +99,37 @@ fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
 
 /// Reads the mounts of this process's mount namespace.
 pub fn read() -> Result<Vec<Entry>> {
-    let text = std::fs::read(MOUNTINFO)
-        .map_err(|why| Error::on("read", MOUNTINFO, why).hint("mount /proc"))?;
+    let text = mountinfo::read()
+        .map_err(|why| Error::on("read", mountinfo::PATH, why).hint("mount /proc"))?;
     parse(&text)
 }
 
 /// Parses the text of a mountinfo file.
 pub fn parse(text: &[u8]) -> Result<Vec<Entry>> {
-    text.split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty())
+    mountinfo::lines(text)
         .map(|line| {
-            parse_line(line).ok_or_else(|| {
+            line.map(|line| entry(&line)).map_err(|line| {
                 let shown = line.escape_ascii().to_string();
-                Error::new(Kind::Environment, format!("read {MOUNTINFO}"), shown)
+                Error::new(
+                    Kind::Environment,
+                    format!("read {}", mountinfo::PATH),
+                    shown,
+                )
             })
         })
         .collect()
 }
 
-/// `36 35 98:0 /root /point options tag:1 - type source super`: tags vary in number.
-fn parse_line(line: &[u8]) -> Option<Entry> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let id = number(fields.next()?)?;
-    let parent = number(fields.next()?)?;
-    let mut fields = fields.skip(2);
-    let mount_point = PathBuf::from(unescape(fields.next()?));
-    let options = unescape(fields.next()?);
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    Some(Entry {
-        id,
-        parent,
-        mount_point,
-        options,
-        fs_type: unescape(fields.next()?),
-        source: unescape(fields.next()?),
-        super_options: OsStr::from_bytes(fields.next().unwrap_or_default()).to_os_string(),
-    })
-}
-
-fn number(field: &[u8]) -> Option<u64> {
-    std::str::from_utf8(field).ok()?.parse().ok()
+fn entry(line: &Line<'_>) -> Entry {
+    Entry {
+        id: line.id,
+        parent: line.parent,
+        mount_point: PathBuf::from(unescape(line.point)),
+        options: unescape(line.options),
+        fs_type: unescape(line.fs_type),
+        source: unescape(line.source),
+        super_options: OsStr::from_bytes(line.super_options).to_os_string(),
+    }
 }
 
 /// Returns what a field stands for.
@@ -176,7 +165,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn entry(id: u64, parent: u64, point: &str) -> Entry {
+    fn at(id: u64, parent: u64, point: &str) -> Entry {
         Entry {
             id,
             parent,
@@ -221,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_topmost_mount_is_told_by_parents_not_by_order() {
-        let mounts = [entry(5, 9, "/m"), entry(9, 1, "/m"), entry(7, 5, "/m/in")];
+        let mounts = [at(5, 9, "/m"), at(9, 1, "/m"), at(7, 5, "/m/in")];
         assert_eq!(topmost(&mounts, Path::new("/m")).map(|e| e.id), Some(5));
         assert_eq!(topmost(&mounts, Path::new("/none")), None);
     }

@@ -470,7 +470,7 @@ impl Filesystem for Adapter {
                 let kind = answer::file_type(item.kind);
                 let name = OsStr::from_bytes(item.name);
                 let full = reply.add(INodeNo(item.ino.0), item.next, kind, name);
-                Ok(if full { Listed::Full } else { Listed::More })
+                if full { Listed::Full } else { Listed::More }
             })
         });
         match listed {

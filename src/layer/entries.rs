@@ -11,6 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Bytes asked of one `getdents64`; the kernel's FUSE client asks for no more at a time.
 const BUFFER_BYTES: usize = 32 * 1024;
 
+/// What stands for a number that is not told: nothing, and `FUSE_UNKNOWN_INO` of libfuse.
+const UNTOLD: [u64; 2] = [0, 0xFFFF_FFFF];
+
 /// One entry of a layer's directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntry<'a> {
@@ -75,7 +78,7 @@ impl Tree {
     }
 
     /// The number that `stat` tells for an entry. Directories of btrfs may be subvolumes, whose
-    /// number in the listing is another one.
+    /// number in the listing is another one; programs that serve FUSE filesystems may not tell it.
     fn entry_ino(
         &self,
         dir: BorrowedFd<'_>,
@@ -85,7 +88,8 @@ impl Tree {
         ino: u64,
     ) -> Result<Ino> {
         let plain = || self.devices().ino(device, ino);
-        if !self.has_subvolumes() || kind != Some(Kind::Directory) {
+        let subvolume = self.filesystem().has_subvolumes() && kind == Some(Kind::Directory);
+        if !subvolume && !UNTOLD.contains(&ino) {
             return Ok(plain());
         }
         Ok(self.probe(dir, name)?.map_or_else(plain, |stat| stat.ino))

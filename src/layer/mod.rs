@@ -7,7 +7,9 @@
 
 mod acting;
 mod entries;
+mod filesystem;
 mod identity;
+mod lower;
 mod markers;
 mod own_mount;
 mod stat;
@@ -17,11 +19,13 @@ mod upper_object;
 mod watch;
 
 pub use entries::{DirEntry, Listed};
+pub use filesystem::Filesystem;
 pub use identity::{Devices, Ino};
+pub use lower::{Lower, may_pass};
 pub use markers::Marks;
 pub use rustix::io::Errno;
 pub use stat::{Kind, Stat, Timestamp};
-pub use tree::{Lower, Tree};
+pub use tree::Tree;
 pub use upper::{NewKind, Owner, Upper};
 pub use upper_object::{TimeChange, Times, WriteFd};
 pub use watch::{Change, Watch};

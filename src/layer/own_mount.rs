@@ -65,7 +65,7 @@ mod tests {
         let lower = Lower::open(scratch.path(), Arc::clone(&devices)).unwrap();
         let meta = std::fs::metadata(scratch.path()).unwrap();
         for tree in [&*upper, &*lower] {
-            assert_eq!(tree.stat(tree.root()).unwrap().ino.0, meta.ino());
+            assert_eq!(tree.stat(tree.root().as_fd()).unwrap().ino.0, meta.ino());
             let stat = rustix::fs::fstat(tree.root()).unwrap();
             assert_eq!((stat.st_dev, stat.st_ino), (meta.dev(), meta.ino()));
         }
@@ -95,7 +95,7 @@ mod tests {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH,
         );
         if own.is_ok() {
-            assert_eq!(write(lower.root()).err(), Some(Errno::ROFS));
+            assert_eq!(write(lower.root().as_fd()).err(), Some(Errno::ROFS));
         }
     }
 }

@@ -4,50 +4,45 @@
 //! Invariant: absence is `Ok(None)` and only "no such name" is absence; every other failure of
 //! the backing filesystem is passed on as what it is.
 
-use super::own_mount::{Access, apart};
-use super::{Devices, Errno, Result, Stat, markers, stat};
+use super::{Devices, Errno, Filesystem, Result, Stat, markers, stat};
 use crate::error::{Error, Result as Outcome};
+use parking_lot::RwLock;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-
-/// `f_type` of btrfs.
-const BTRFS_MAGIC: u64 = 0x9123_683E;
 
 /// One directory tree, for reading.
 #[derive(Debug)]
 pub struct Tree {
-    root: OwnedFd,
-    subvolumes: bool,
+    root: RwLock<Arc<OwnedFd>>,
+    filesystem: Filesystem,
     pub(super) devices: Arc<Devices>,
 }
 
 impl Tree {
     pub(super) fn new(root: OwnedFd, devices: Arc<Devices>) -> Result<Tree> {
-        let magic = rustix::fs::fstatfs(&root)?.f_type;
-        let subvolumes = u64::try_from(magic) == Ok(BTRFS_MAGIC);
+        let filesystem = Filesystem::of(&root)?;
         Ok(Tree {
-            root,
-            subvolumes,
+            root: RwLock::new(Arc::new(root)),
+            filesystem,
             devices,
         })
     }
 
     /// Returns the tree's top directory (an `O_PATH` descriptor).
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    pub fn root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root.read())
     }
 
-    /// Returns a descriptor of the top directory that lives on its own.
-    pub fn share_root(&self) -> Result<OwnedFd> {
-        rustix::io::fcntl_dupfd_cloexec(&self.root, 0)
+    /// Takes another directory for the top one from now on.
+    pub(super) fn replace_root(&self, root: OwnedFd) {
+        *self.root.write() = Arc::new(root);
     }
 
-    /// Whether directories below may be subvolumes, with device numbers of their own.
-    pub(super) fn has_subvolumes(&self) -> bool {
-        self.subvolumes
+    /// Returns the type of the filesystem that holds the tree.
+    pub fn filesystem(&self) -> Filesystem {
+        self.filesystem
     }
 
     /// Returns the attributes of `name` in `dir`, or `None` if there is no such name.
@@ -121,29 +116,7 @@ impl Tree {
 
     /// Returns the state of the filesystem that holds the tree.
     pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
-        rustix::fs::fstatvfs(&self.root)
-    }
-}
-
-/// The layer that is never modified: a [`Tree`] and nothing more.
-#[derive(Debug)]
-pub struct Lower(Tree);
-
-impl Lower {
-    /// Opens the lower store directory.
-    pub fn open(path: &Path, devices: Arc<Devices>) -> Outcome<Lower> {
-        let root = apart(open_root(path, "lower store directory")?, Access::Read);
-        let tree = Tree::new(root, devices);
-        tree.map(Lower)
-            .map_err(|errno| Error::on("examine lower store directory", path, errno))
-    }
-}
-
-impl Deref for Lower {
-    type Target = Tree;
-
-    fn deref(&self) -> &Tree {
-        &self.0
+        rustix::fs::fstatvfs(self.root())
     }
 }
 
@@ -190,6 +163,7 @@ pub(super) fn reopen(held: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn opening_stops_where_something_is_mounted() {

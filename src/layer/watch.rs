@@ -8,24 +8,7 @@ use super::{Errno, LayerId, Result, Tree, markers};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-/// Filesystems whose changes all pass through this kernel, by `f_type`; elsewhere a change may
-/// come from another machine or program, and nobody is told.
-const LOCAL: [u64; 12] = [
-    0xEF53,      // ext2, ext3, ext4
-    0x5846_5342, // xfs
-    0x9123_683E, // btrfs
-    0x0102_1994, // tmpfs
-    0x8584_58F6, // ramfs
-    0x7371_7368, // squashfs
-    0xE0F5_E1E2, // erofs
-    0x794C_7630, // overlayfs
-    0xF2F5_2010, // f2fs
-    0xCA45_1A4E, // bcachefs
-    0x2FC1_2FC1, // zfs
-    0x9660,      // isofs
-];
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Both top directories, watched.
 #[derive(Debug)]
@@ -53,8 +36,7 @@ impl Watch {
     /// `OPNOTSUPP` where a layer is on a filesystem that others change unseen.
     pub fn start(upper: &Tree, lower: &Tree) -> Result<Watch> {
         for tree in [upper, lower] {
-            let kind = u64::try_from(rustix::fs::fstatfs(tree.root())?.f_type);
-            if !kind.is_ok_and(|kind| LOCAL.contains(&(kind & 0xFFFF_FFFF))) {
+            if !tree.filesystem().is_local() {
                 return Err(Errno::OPNOTSUPP);
             }
         }
@@ -66,8 +48,9 @@ impl Watch {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let add =
-            |tree: &Tree, flags| inotify::add_watch(&queue, markers::proc_path(tree.root()), flags);
+        let add = |tree: &Tree, flags| {
+            inotify::add_watch(&queue, markers::proc_path(tree.root().as_fd()), flags)
+        };
         let upper = add(upper, names)?;
         // Attributes tell that another Nix has finished an object.
         let lower = add(lower, names | WatchFlags::ATTRIB)?;

@@ -92,6 +92,13 @@ impl<V: Clone> Cache<V> {
         self.shard(key).lock().entries.remove(&key);
     }
 
+    /// Drops everything kept in one layer.
+    pub(super) fn remove_layer(&self, layer: LayerId) {
+        for shard in &self.shards {
+            shard.lock().entries.retain(|key, _| key.1 != layer);
+        }
+    }
+
     /// Drops everything kept for a node.
     pub(super) fn remove_node(&self, id: NodeId) {
         self.remove((id, LayerId::Upper));

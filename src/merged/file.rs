@@ -25,7 +25,11 @@ impl AsFd for FileFd {
 impl MergedFs {
     /// Reads up to the length of `buffer` at `offset` and returns the count, less at the end.
     pub fn read(&self, id: NodeId, offset: u64, buffer: &mut [u8]) -> Outcome<usize> {
-        let (file, kept) = self.surviving(id, || self.readable(id))?;
+        self.surviving(id, || self.read_once(id, offset, buffer))
+    }
+
+    fn read_once(&self, id: NodeId, offset: u64, buffer: &mut [u8]) -> Outcome<usize> {
+        let (file, kept) = self.readable(id)?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&file, &mut buffer[done..], offset + done as u64) {

@@ -2,8 +2,9 @@
 //! Listing directories.
 //!
 //! A directory of one layer is passed on as the layer lists it, with the positions of its own
-//! filesystem; nothing is kept. A merged one is kept in memory and read again, one side at a
-//! time, when that side has changed. Invariant: positions do not move.
+//! filesystem; nothing is kept. A merged one, and one whose filesystem has no positions that last,
+//! is kept in memory and read again, one side at a time, when that side has changed. Invariant:
+//! positions do not move.
 
 use super::locate::Sides;
 use super::lookup::{Entry, Looked};
@@ -14,13 +15,9 @@ use crate::merge::{Item, Listing};
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Positions of a merged listing that `.` and `..` take.
 const DOTS: u64 = 2;
-/// Clocks of filesystems tick this slowly at the slowest; a change within one tick of a scan
-/// would not move the times again.
-const TICK: Duration = Duration::from_millis(50);
 
 /// One entry of a listing.
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +55,23 @@ type Scan = Vec<(Box<[u8]>, Item<Info>)>;
 /// When a directory was last seen: its number, times of content and of attributes.
 type Stamp = (Ino, Timestamp, Timestamp);
 
-/// What is kept of a merged directory.
+/// What is kept of a directory.
 #[derive(Debug, Default)]
-pub(super) struct MergedListing {
+pub(super) struct KeptListing {
     listing: Listing<Info>,
-    /// Whether both sides were read at least once.
+    /// Whether all sides were read at least once.
     read: bool,
-    upper: Option<Stamp>,
-    lower: Option<Stamp>,
+    upper: Side,
+    lower: Side,
+}
+
+/// What is known of one side of a kept listing.
+#[derive(Debug, Default, Clone, Copy)]
+struct Side {
+    /// Whether it was there when the directory was last read.
+    there: bool,
+    /// Its stamp then; none if it may have changed without a sign since.
+    stamp: Option<Stamp>,
 }
 
 impl MergedFs {
@@ -75,9 +81,27 @@ impl MergedFs {
         &self,
         id: NodeId,
         position: u64,
-        mut each: impl FnMut(ListItem<'_>) -> Outcome<Listed>,
+        mut each: impl FnMut(ListItem<'_>) -> Listed,
     ) -> Outcome<()> {
-        self.list_sides(id, &self.live_sides(id)?, position, &mut each)
+        self.in_parts(id, |added| {
+            let mut counted = |item: ListItem<'_>| {
+                let listed = each(item);
+                *added += usize::from(listed == Listed::More);
+                Ok(listed)
+            };
+            self.list_sides(id, &self.live_sides(id)?, position, &mut counted)
+        })
+    }
+
+    /// Runs one part of a listing, which counts what it added to the answer. An error after the
+    /// first entry ends the part, and the next part starts with it: only an empty answer is the end
+    /// of a directory, and only without an entry an error. Until then the lower is asked again.
+    fn in_parts(&self, id: NodeId, mut part: impl FnMut(&mut usize) -> Outcome<()>) -> Outcome<()> {
+        let mut added = 0;
+        self.once_more(id, || match part(&mut added) {
+            Err(_) if added > 0 => Ok(()),
+            outcome => outcome,
+        })
     }
 
     fn list_sides(
@@ -88,32 +112,33 @@ impl MergedFs {
         each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
         match (&sides.upper, &sides.lower) {
-            (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, each),
-            (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, each),
-            (None, Some(dir)) => self.list_one(id, LayerId::Lower, dir, position, each),
+            (Some(dir), None) if self.upper.filesystem().keeps_positions() => {
+                self.list_one(id, LayerId::Upper, dir, position, each)
+            }
+            (None, Some(dir)) if self.lower.filesystem().keeps_positions() => {
+                self.list_one(id, LayerId::Lower, dir, position, each)
+            }
             (None, None) => Err(Errno::STALE),
+            (_, _) => self.list_kept(id, sides, position, each),
         }
     }
 
     /// Like [`MergedFs::list`], with the node of each entry, which gains a reference of the
-    /// kernel. An entry that is refused (`Full`) loses it again. An error after the first entry
-    /// ends the part that was asked for; the next part then starts with it.
+    /// kernel. An entry that is refused (`Full`) loses it again.
     pub fn list_plus(
         &self,
         id: NodeId,
         position: u64,
         mut each: impl FnMut(ListItem<'_>, Option<&Entry>) -> Listed,
     ) -> Outcome<()> {
-        let sides = self.live_sides(id)?;
-        let mut added = 0;
-        let mut counted = |item: ListItem<'_>, entry: Option<&Entry>| {
-            let listed = each(item, entry);
-            added += usize::from(listed == Listed::More);
-            listed
-        };
-        let outcome = self.list_batches(id, &sides, position, &mut counted);
-        // Only an empty answer is the end of a directory, and only without an entry an error.
-        if added == 0 { outcome } else { Ok(()) }
+        self.in_parts(id, |added| {
+            let mut counted = |item: ListItem<'_>, entry: Option<&Entry>| {
+                let listed = each(item, entry);
+                *added += usize::from(listed == Listed::More);
+                listed
+            };
+            self.list_batches(id, &self.live_sides(id)?, position, &mut counted)
+        })
     }
 
     /// Goes on until the reply is full or the directory ends: entries that went away meanwhile
@@ -184,7 +209,7 @@ impl MergedFs {
     pub(super) fn listing_may_have_changed(&self, id: NodeId, lower: &Stat) {
         let kept = self.listings.read().get(&id).cloned();
         // A side without a stamp changed while it was read.
-        let changed = |kept: &MergedListing| kept.read && kept.lower != Some(stamp(lower));
+        let changed = |kept: &KeptListing| kept.read && kept.lower.stamp != Some(stamp(lower));
         if kept.is_some_and(|kept| changed(&kept.lock())) {
             self.notify(Notice::Contents { node: id });
         }
@@ -243,10 +268,10 @@ impl MergedFs {
         })
     }
 
-    fn list_merged(
+    fn list_kept(
         &self,
         id: NodeId,
-        (upper, lower): (&OwnedFd, &OwnedFd),
+        sides: &Sides,
         position: u64,
         each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
@@ -264,7 +289,7 @@ impl MergedFs {
         let kept = self.kept_listing(id);
         let mut kept = kept.lock();
         if position == 0 || !kept.read {
-            self.refresh(id, &mut kept, upper, lower)?;
+            self.refresh(id, &mut kept, sides)?;
             kept.read = true;
         }
         for shown in kept.listing.from(position.saturating_sub(DOTS)) {
@@ -282,57 +307,55 @@ impl MergedFs {
         Ok(())
     }
 
-    fn kept_listing(&self, id: NodeId) -> Arc<Mutex<MergedListing>> {
+    fn kept_listing(&self, id: NodeId) -> Arc<Mutex<KeptListing>> {
         if let Some(kept) = self.listings.read().get(&id) {
             return Arc::clone(kept);
         }
         Arc::clone(self.listings.write().entry(id).or_default())
     }
 
-    fn refresh(
-        &self,
-        id: NodeId,
-        kept: &mut MergedListing,
-        upper: &OwnedFd,
-        lower: &OwnedFd,
-    ) -> Outcome<()> {
-        if let Some((stamp, scan)) = scan_if_changed(&self.upper, upper, kept.upper)? {
+    fn refresh(&self, id: NodeId, kept: &mut KeptListing, sides: &Sides) -> Outcome<()> {
+        if let Some(scan) = kept.upper.scan(&self.upper, sides.upper.as_deref())? {
             kept.listing.set_upper(scan);
-            kept.upper = stamp;
         }
-        if let Some((stamp, mut scan)) = scan_if_changed(&self.lower, lower, kept.lower)? {
+        if let Some(mut scan) = kept.lower.scan(&self.lower, sides.lower.as_deref())? {
             if id == NodeId::ROOT {
                 scan.retain(|(name, _)| &**name != LINKS);
             }
             kept.listing.set_lower(scan);
-            kept.lower = stamp;
         }
         Ok(())
     }
 }
 
-/// Reads a directory unless its stamp is still `before`; the new stamp is `None` if the
-/// directory changed so recently that it could change again without a sign.
-fn scan_if_changed(
-    tree: &Tree,
-    dir: &OwnedFd,
-    before: Option<Stamp>,
-) -> Outcome<Option<(Option<Stamp>, Scan)>> {
-    let stat = tree.stat(dir.as_fd())?;
-    let stamp = stamp(&stat);
-    if before == Some(stamp) {
-        return Ok(None);
-    }
-    let mut scan = Scan::new();
-    tree.read_dir(dir.as_fd(), 0, |entry| {
-        if !entry.is_dots()
-            && let Some(item) = examine(tree, dir.as_fd(), &entry)?
-        {
-            scan.push((entry.name.into(), item));
+impl Side {
+    /// Reads the side's directory, unless it is as it was.
+    fn scan(&mut self, tree: &Tree, dir: Option<&OwnedFd>) -> Outcome<Option<Scan>> {
+        let Some(dir) = dir else {
+            let gone = std::mem::take(self).there;
+            return Ok(gone.then(Scan::new));
+        };
+        let stat = tree.stat(dir.as_fd())?;
+        let now = stamp(&stat);
+        if self.there && self.stamp == Some(now) {
+            return Ok(None);
         }
-        Ok::<_, Errno>(Listed::More)
-    })?;
-    Ok(Some((is_quiet(&stat).then_some(stamp), scan)))
+        let mut scan = Scan::new();
+        tree.read_dir(dir.as_fd(), 0, |entry| {
+            if !entry.is_dots()
+                && let Some(item) = examine(tree, dir.as_fd(), &entry)?
+            {
+                scan.push((entry.name.into(), item));
+            }
+            Ok::<_, Errno>(Listed::More)
+        })?;
+        let quiet = stat.unchanged_for() > Some(tree.filesystem().tick());
+        *self = Side {
+            there: true,
+            stamp: quiet.then_some(now),
+        };
+        Ok(Some(scan))
+    }
 }
 
 /// Completes an entry by what only `stat` tells: an untold kind, and whether a device is 0/0.
@@ -350,11 +373,6 @@ fn examine(tree: &Tree, dir: BorrowedFd<'_>, entry: &DirEntry<'_>) -> Outcome<Op
         info: (stat.ino, stat.kind),
         whiteout: stat.is_zero_device(),
     }))
-}
-
-/// Whether the directory has kept still long enough for the next change to move its times.
-fn is_quiet(stat: &Stat) -> bool {
-    stat.unchanged_for().is_some_and(|age| age > TICK)
 }
 
 fn stamp(stat: &Stat) -> Stamp {

@@ -75,13 +75,13 @@ pub(super) struct Sides {
 
 /// A descriptor that either is kept elsewhere or was opened for one use.
 #[derive(Debug)]
-pub(super) enum ObjectFd<'a> {
+pub(super) enum ObjectFd {
     Kept(Held),
     Opened(OwnedFd),
-    Root(BorrowedFd<'a>),
+    Root(Arc<OwnedFd>),
 }
 
-impl AsFd for ObjectFd<'_> {
+impl AsFd for ObjectFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             ObjectFd::Kept(held) => held.as_fd(),
@@ -136,7 +136,7 @@ impl MergedFs {
     pub(super) fn stat_of(&self, located: &Located) -> Outcome<Stat> {
         let tree = self.tree(located.layer);
         match &located.place {
-            Place::Root => tree.stat(tree.root()),
+            Place::Root => tree.stat(tree.root().as_fd()),
             Place::Held(held) => tree.stat(held.as_fd()),
             Place::Named(dir, name) => {
                 located.own(tree.probe(dir.as_fd(), name)?.ok_or(Errno::STALE)?)
@@ -145,7 +145,7 @@ impl MergedFs {
     }
 
     /// Returns a descriptor of a located object, good for everything but its data.
-    pub(super) fn object_of(&self, located: &Located) -> Outcome<ObjectFd<'_>> {
+    pub(super) fn object_of(&self, located: &Located) -> Outcome<ObjectFd> {
         let tree = self.tree(located.layer);
         match &located.place {
             Place::Root => Ok(ObjectFd::Root(tree.root())),
@@ -159,7 +159,7 @@ impl MergedFs {
     }
 
     /// Returns the object of `id` for a change of it; EROFS if it is the lower's.
-    pub(super) fn changeable(&self, id: NodeId) -> Outcome<(Located, ObjectFd<'_>)> {
+    pub(super) fn changeable(&self, id: NodeId) -> Outcome<(Located, ObjectFd)> {
         self.surviving(id, || {
             let located = self.locate(id)?;
             if located.layer == LayerId::Lower {
@@ -214,10 +214,9 @@ impl MergedFs {
     }
 
     fn top(&self) -> Sides {
-        let (upper, lower) = (Arc::clone(&self.upper_root), Arc::clone(&self.lower_root));
         Sides {
-            upper: Some(upper),
-            lower: Some(lower),
+            upper: Some(self.upper.root()),
+            lower: Some(self.lower.root()),
             removed: false,
         }
     }
@@ -266,10 +265,7 @@ impl MergedFs {
 
     fn kept_dir(&self, id: NodeId, layer: LayerId) -> Outcome<Option<Arc<OwnedFd>>> {
         if id == NodeId::ROOT {
-            return Ok(Some(Arc::clone(match layer {
-                LayerId::Upper => &self.upper_root,
-                LayerId::Lower => &self.lower_root,
-            })));
+            return Ok(Some(self.tree(layer).root()));
         }
         if let Some(dir) = self.dirs.get((id, layer)) {
             return Ok(Some(dir));

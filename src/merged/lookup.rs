@@ -72,8 +72,8 @@ impl Survey {
 
 /// Builds the node of the merged directory itself.
 pub(super) fn root_node(upper: &Upper, lower: &Lower) -> Outcome<Node> {
-    let stat = upper.stat(upper.root())?;
-    let lower_dir = Some(lower.stat(lower.root())?.ino);
+    let stat = upper.stat(upper.root().as_fd())?;
+    let lower_dir = Some(lower.stat(lower.root().as_fd())?.ino);
     let merging = Merging::Merged;
     let found = Found {
         stat,
@@ -88,9 +88,10 @@ pub(super) fn root_node(upper: &Upper, lower: &Lower) -> Outcome<Node> {
 impl MergedFs {
     /// Looks up `name` in `parent`; a node that is found gains one reference of the kernel.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Outcome<Looked> {
-        self.surviving(parent, || {
+        let looked = self.surviving(parent, || {
             self.lookup_in(parent, &self.sides(parent)?, name)
-        })
+        });
+        looked.or_else(|errno| self.still_known(parent, name, errno))
     }
 
     pub(super) fn lookup_in(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Looked> {
@@ -128,7 +129,7 @@ impl MergedFs {
     pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
         let entry_ttl = self.entry_ttl(parent, found.settled)?;
         let node = self.table.admit(parent, name, found);
-        if parent == NodeId::ROOT && found.layer == LayerId::Upper {
+        if parent == NodeId::ROOT && (found.layer == LayerId::Upper || self.lower.renumbers()) {
             self.tops.remember(name, node);
         }
         let merged = found.merging == Merging::Merged && found.lower_dir.is_some();
@@ -256,7 +257,15 @@ impl MergedFs {
     }
 
     /// Finds out everything about a name, for a change of it.
-    pub(super) fn survey(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Survey> {
+    pub(super) fn surveyed(&self, parent: NodeId, name: &[u8]) -> Outcome<(Sides, Survey)> {
+        self.surviving(parent, || {
+            let sides = self.sides(parent)?;
+            let survey = self.survey(parent, &sides, name)?;
+            Ok((sides, survey))
+        })
+    }
+
+    fn survey(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Survey> {
         let upper = self.probe_upper(sides, name)?;
         let lower = self.probe_lower(parent, sides, name)?;
         let mut shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));

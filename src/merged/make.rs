@@ -71,8 +71,7 @@ impl MergedFs {
 
     /// Returns the upper side of `parent` if `name` is free in it.
     fn free_name(&self, parent: NodeId, name: &[u8]) -> Outcome<(UpperDir, Survey)> {
-        let sides = self.sides(parent)?;
-        let survey = self.survey(parent, &sides, name)?;
+        let (sides, survey) = self.surveyed(parent, name)?;
         merge::may_make(sides.upper.is_some(), survey.shown).map_err(super::directory::errno)?;
         Ok((UpperDir::of(sides)?, survey))
     }
@@ -159,8 +158,10 @@ mod tests {
             watch: true,
         };
         let fs = MergedFs::open(&options).unwrap();
-        fs.upper.restore_whiteout(fs.upper.root(), b"d").unwrap();
-        let whiteout = || fs.upper.probe(fs.upper.root(), b"d").unwrap();
+        fs.upper
+            .restore_whiteout(fs.upper.root().as_fd(), b"d")
+            .unwrap();
+        let whiteout = || fs.upper.probe(fs.upper.root().as_fd(), b"d").unwrap();
         assert!(whiteout().is_some_and(|stat| stat.is_zero_device()));
         let owner = Owner {
             uid: rustix::process::geteuid().as_raw(),

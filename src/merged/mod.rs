@@ -7,6 +7,7 @@
 
 mod attributes;
 mod directory;
+mod failing;
 mod fds;
 mod file;
 mod hold;
@@ -75,8 +76,6 @@ pub struct Options {
 pub struct MergedFs {
     upper: Upper,
     lower: Lower,
-    upper_root: Arc<OwnedFd>,
-    lower_root: Arc<OwnedFd>,
     xattr: bool,
     lower_ttl: Duration,
     ids: ids::Squash,
@@ -84,12 +83,13 @@ pub struct MergedFs {
     table: table::Table,
     dirs: Cache<Arc<OwnedFd>>,
     files: Cache<FileFd>,
-    listings: RwLock<HashMap<NodeId, Arc<Mutex<list::MergedListing>>>>,
+    listings: RwLock<HashMap<NodeId, Arc<Mutex<list::KeptListing>>>>,
     tops: tops::Tops,
     room: room::Room,
     /// Held for reading by whoever changes names, from the system call until the nodes know.
     moving: RwLock<()>,
     holds: hold::Holds,
+    said_failing: failing::Said,
     seen_tops: Mutex<notice::SeenTops>,
     watching: watch::Watching,
     notices: mpsc::Sender<Message>,
@@ -108,20 +108,13 @@ impl MergedFs {
     pub fn open(options: &Options) -> Result<MergedFs> {
         let (upper, devices) = Upper::open(&options.upper)?;
         let lower = Lower::open(&options.lower, devices)?;
-        let share = |tree: &Tree| tree.share_root().map(Arc::new);
         let failed = |errno| Error::environment("open the layers", errno);
-        let (upper_root, lower_root) = (
-            share(&upper).map_err(failed)?,
-            share(&lower).map_err(failed)?,
-        );
         let root = lookup::root_node(&upper, &lower).map_err(failed)?;
         let (dirs, files) = fds::capacities();
         let (notices, inbox) = mpsc::channel();
         Ok(MergedFs {
             upper,
             lower,
-            upper_root,
-            lower_root,
             xattr: options.xattr,
             lower_ttl: options.lower_ttl,
             ids: ids::Squash::of_this_process()?,
@@ -134,6 +127,7 @@ impl MergedFs {
             room: room::Room::new(),
             moving: RwLock::new(()),
             holds: hold::Holds::new(),
+            said_failing: failing::Said::default(),
             seen_tops: Mutex::default(),
             watching: watch::Watching::new(options.watch),
             notices,

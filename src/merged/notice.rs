@@ -5,9 +5,10 @@
 //! because the kernel may wait for a request in flight before it takes the notice.
 
 use super::node::NodeId;
-use super::{Done, MergedFs, Outcome};
+use super::{Done, MergedFs};
 use crate::layer::{Stat, Timestamp};
 use std::fmt;
+use std::os::fd::AsFd;
 
 /// Something cached in the kernel that is no longer true.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,14 +76,17 @@ impl MergedFs {
         }
     }
 
-    /// Tells the kernel of a change of either top directory that it may not know.
-    pub(super) fn watch_tops(&self, upper: &Stat) -> Outcome<()> {
-        let lower = self.lower.stat(self.lower.root())?;
+    /// Tells the kernel of a change of either top directory that it may not know. Of a lower that
+    /// fails nothing is known, which is no reason to say nothing of the top.
+    pub(super) fn watch_tops(&self, upper: &Stat) {
+        let lower = match self.lower.stat(self.lower.root().as_fd()) {
+            Ok(lower) => lower,
+            Err(errno) => return log::debug!("times of the lower: {errno}"),
+        };
         let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
         let before = std::mem::replace(&mut *self.seen_tops.lock(), now);
         if before.is_some() && before != now {
             self.notify(Notice::Contents { node: NodeId::ROOT });
         }
-        Ok(())
     }
 }

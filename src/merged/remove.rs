@@ -34,8 +34,7 @@ impl MergedFs {
     }
 
     fn removable(&self, parent: NodeId, name: &[u8]) -> Outcome<(UpperDir, Stat)> {
-        let sides = self.sides(parent)?;
-        let survey = self.survey(parent, &sides, name)?;
+        let (sides, survey) = self.surveyed(parent, name)?;
         merge::may_remove(survey.shown).map_err(errno)?;
         Ok((UpperDir::of(sides)?, survey.upper.ok_or(Errno::STALE)?))
     }

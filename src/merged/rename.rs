@@ -28,9 +28,8 @@ impl MergedFs {
         flags: u32,
         user: u32,
     ) -> Outcome<()> {
-        let (from_sides, to_sides) = (self.sides(from.0)?, self.sides(to.0)?);
-        let source = self.survey(from.0, &from_sides, from.1)?;
-        let target = self.survey(to.0, &to_sides, to.1)?;
+        let (from_sides, source) = self.surveyed(from.0, from.1)?;
+        let (to_sides, target) = self.surveyed(to.0, to.1)?;
         let exchange = flags & EXCHANGE != 0;
         if flags & WHITEOUT != 0 && source.lower_present() {
             // The device that is left behind would hide the lower name.

@@ -115,10 +115,14 @@ impl Table {
             .or_insert_with(next)
     }
 
-    /// Says that node `id` stands for an object although it does not have its number.
-    pub(super) fn stands_for(&self, id: NodeId, layer: LayerId, ino: Ino) {
-        if id.0 != ino.0 {
-            self.private.write().insert((layer, ino), id);
+    /// Says that node `id` stands for the object `now` and no longer for `before`.
+    pub(super) fn stands_for(&self, id: NodeId, before: (LayerId, Ino), now: (LayerId, Ino)) {
+        let mut private = self.private.write();
+        if private.get(&before) == Some(&id) {
+            private.remove(&before);
+        }
+        if id.0 != now.1.0 {
+            private.insert(now, id);
         }
     }
 

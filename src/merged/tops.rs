@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The nodes of upper objects in the top directory, by name.
+//! The nodes of objects in the top directory that may get another backing, by name.
 //!
 //! Invariant: a hint only. Whoever takes a node from here checks that it still has the name.
 
@@ -13,7 +13,7 @@ const SHARDS: usize = 16;
 /// names that nobody has does not use up the memory.
 const MAX_ABSENT: usize = 1 << 16;
 
-/// Where to find the node that a top-level name last led to in the upper.
+/// Where to find the node that a top-level name last led to.
 #[derive(Debug)]
 pub(super) struct Tops {
     shards: [RwLock<HashMap<Box<[u8]>, NodeId>>; SHARDS],
@@ -60,14 +60,14 @@ impl Tops {
         &self.shards[spread as usize % SHARDS]
     }
 
-    /// Returns the node that `name` last led to in the upper.
-    pub(super) fn known_upper(&self, name: &[u8]) -> Option<NodeId> {
+    /// Returns the node that `name` last led to.
+    pub(super) fn known(&self, name: &[u8]) -> Option<NodeId> {
         self.shard(name).read().get(name).copied()
     }
 
-    /// Remembers that `name` leads to the upper object of `id`.
+    /// Remembers that `name` leads to the object of `id`.
     pub(super) fn remember(&self, name: &[u8], id: NodeId) {
-        if self.known_upper(name) != Some(id) {
+        if self.known(name) != Some(id) {
             self.shard(name).write().insert(name.into(), id);
         }
     }

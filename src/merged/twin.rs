@@ -7,7 +7,7 @@
 //! a file only to one of the same size and time. Anything else is ESTALE, and the kernel walks the
 //! path again.
 
-use super::locate::Circle;
+use super::locate::{Circle, Sides};
 use super::lookup::is_sealed;
 use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
@@ -24,11 +24,17 @@ type Chain = Vec<(NodeId, Box<[u8]>, NodeId)>;
 impl MergedFs {
     /// Runs an operation on a node; if the node's object vanished from the upper, once more from
     /// its twin.
+    ///
+    /// What the lower has to do with it is tried once more where it fails.
     pub(super) fn surviving<T>(
         &self,
         id: NodeId,
         mut operation: impl FnMut() -> Outcome<T>,
     ) -> Outcome<T> {
+        self.once_more(id, || self.healing(id, &mut operation))
+    }
+
+    fn healing<T>(&self, id: NodeId, operation: &mut impl FnMut() -> Outcome<T>) -> Outcome<T> {
         for _ in 0..TRIES {
             match operation() {
                 // A name that is being moved leads nowhere for a moment: once it has arrived, the
@@ -43,33 +49,40 @@ impl MergedFs {
         }
     }
 
-    /// Looks for the first vanished object on the way to a node and adopts its twin. Returns
-    /// whether there was one.
+    /// Looks for vanished objects on the way to a node and lets their nodes go on from what is
+    /// there now. Returns whether there was one.
     fn heal(&self, id: NodeId) -> Outcome<bool> {
         let Some(chain) = self.chain(id)? else {
             return Ok(false);
         };
+        let mut healed = false;
         for (parent, name, node) in chain {
             let known = self
                 .table
                 .with(node, |node| node.upper.map(|ino| (ino, node.birth)))?;
-            let Some(known) = known else { continue };
+            if known.is_none() && !self.lower.renumbers() {
+                continue;
+            }
             let sides = self.sides(parent)?;
             let upper = self.probe_upper(&sides, &name)?;
-            if upper.is_some_and(|stat| (stat.ino, stat.birth) == known) {
+            if known.is_some() && upper.map(|stat| (stat.ino, stat.birth)) == known {
+                healed |= self.renumber_side((parent, &sides), &name, node)?;
                 continue;
             }
             let lower = self.probe_lower(parent, &sides, &name)?;
-            return match (upper, lower) {
-                (None, Some(twin)) => self.adopt(node, parent, &twin),
-                _ => Ok(false),
+            let (None, Some(now)) = (upper, lower) else {
+                return Ok(healed);
             };
+            if known.is_some() {
+                return Ok(self.adopt(node, parent, &now)? || healed);
+            }
+            healed |= self.renumber(node, parent, &now)?;
         }
-        Ok(false)
+        Ok(healed)
     }
 
     /// Returns the way to a node, or `None` if something on it was removed through the mount.
-    fn chain(&self, id: NodeId) -> Outcome<Option<Chain>> {
+    pub(super) fn chain(&self, id: NodeId) -> Outcome<Option<Chain>> {
         let mut chain = Chain::new();
         let mut at = id;
         let mut circle = Circle::new(id);
@@ -88,25 +101,27 @@ impl MergedFs {
         Ok(Some(chain))
     }
 
-    /// Lets the node of a top-level name go on from `twin`, if its upper object is gone. For
-    /// lookups that find the lower object where the upper one was.
+    /// Lets the node of a top-level name go on from `twin`, if its upper object is gone or its
+    /// lower one has another number now. For lookups that find the lower object.
     pub(super) fn adopt_top(&self, name: &[u8], twin: &Stat) -> Outcome<()> {
-        if let Some(id) = self.tops.known_upper(name) {
-            let upper = self.table.with(id, |node| {
-                node.upper.is_some() && node.is_at(NodeId::ROOT, name) && node.held.is_none()
-            });
-            if upper == Ok(true) {
-                self.adopt(id, NodeId::ROOT, twin)?;
+        let Some(id) = self.tops.known(name) else {
+            return Ok(());
+        };
+        let upper = self.table.with(id, |node| {
+            let here = node.is_at(NodeId::ROOT, name) && node.held.is_none();
+            here.then_some(node.upper.is_some())
+        });
+        match upper {
+            Ok(Some(true)) => self.adopt(id, NodeId::ROOT, twin).map(drop),
+            Ok(Some(false)) if self.lower.renumbers() => {
+                self.renumber(id, NodeId::ROOT, twin).map(drop)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn adopt(&self, id: NodeId, parent: NodeId, twin: &Stat) -> Outcome<bool> {
-        let settled = match parent {
-            NodeId::ROOT => is_sealed(twin),
-            _ => self.table.with(parent, |node| node.settled)?,
-        };
+        let settled = self.settled_below(parent, twin)?;
         if !self.switch(id, twin, settled)? {
             return Ok(false);
         }
@@ -116,22 +131,18 @@ impl MergedFs {
         Ok(true)
     }
 
+    /// Whether what `parent` has under the name of the lower object `found` is finished.
+    fn settled_below(&self, parent: NodeId, found: &Stat) -> Outcome<bool> {
+        match parent {
+            NodeId::ROOT => Ok(is_sealed(found)),
+            _ => self.table.with(parent, |node| node.settled),
+        }
+    }
+
     /// Gives one node its twin as backing.
     fn switch(&self, id: NodeId, twin: &Stat, settled: bool) -> Outcome<bool> {
-        let switched = self.table.with_mut(id, |node| {
-            if !is_twin(node, twin) {
-                return false;
-            }
-            node.upper = None;
-            node.lower = Some(twin.ino);
-            node.merging = Merging::Unread;
-            (node.birth, node.settled) = (twin.birth, settled);
-            true
-        })?;
+        let switched = self.rest_on(id, twin, settled, |node| is_twin(node, twin))?;
         if switched {
-            self.table.stands_for(id, LayerId::Lower, twin.ino);
-            self.dirs.remove_node(id);
-            self.files.remove_node(id);
             // The number that stat shows has changed; so have those in a listing.
             self.notify(match twin.kind {
                 Kind::Directory => Notice::Contents { node: id },
@@ -139,6 +150,78 @@ impl MergedFs {
             });
         }
         Ok(switched)
+    }
+
+    /// Lets a node of the lower go on from the object that has its name now, where the lower may
+    /// give objects other numbers: the same kind, and for all but directories the same size and
+    /// time. What the kernel has of it is dropped: it may be another object all the same.
+    fn renumber(&self, id: NodeId, parent: NodeId, now: &Stat) -> Outcome<bool> {
+        let settled = self.settled_below(parent, now)?;
+        let renumbered = self.rest_on(id, now, settled, |node| {
+            let same = now.kind == Kind::Directory || node.sign == sign(now);
+            let other = node.lower != Some(now.ino) || node.birth != now.birth;
+            node.upper.is_none() && node.kind == now.kind && same && other
+        })?;
+        if renumbered {
+            self.notify(Notice::Contents { node: id });
+        }
+        Ok(renumbered)
+    }
+
+    /// The same for the lower side of a merged directory.
+    fn renumber_side(
+        &self,
+        (parent, sides): (NodeId, &Sides),
+        name: &[u8],
+        id: NodeId,
+    ) -> Outcome<bool> {
+        let merged = self.table.with(id, |node| node.lower.is_some())?;
+        if !merged || !self.lower.renumbers() {
+            return Ok(false);
+        }
+        let Some(now) = self.probe_lower(parent, sides, name)? else {
+            return Ok(false);
+        };
+        let renumbered = self.table.with_mut(id, |node| {
+            let other = now.kind == Kind::Directory && node.lower != Some(now.ino);
+            if other {
+                node.lower = Some(now.ino);
+            }
+            other
+        })?;
+        if renumbered {
+            self.dirs.remove((id, LayerId::Lower));
+        }
+        Ok(renumbered)
+    }
+
+    /// Gives one node a lower object as backing, if it `may` have it.
+    fn rest_on(
+        &self,
+        id: NodeId,
+        object: &Stat,
+        settled: bool,
+        may: impl FnOnce(&Node) -> bool,
+    ) -> Outcome<bool> {
+        let before = self.table.with_mut(id, |node| {
+            if !may(node) {
+                return None;
+            }
+            let before = (node.layer(), node.ino());
+            node.upper = None;
+            node.lower = Some(object.ino);
+            node.merging = Merging::Unread;
+            (node.birth, node.settled) = (object.birth, settled);
+            Some(before)
+        })?;
+        let Some(before) = before else {
+            return Ok(false);
+        };
+        self.table
+            .stands_for(id, before, (LayerId::Lower, object.ino));
+        self.dirs.remove_node(id);
+        self.files.remove_node(id);
+        Ok(true)
     }
 
     /// Switches every known node below a directory that was switched.

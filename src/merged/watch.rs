@@ -102,6 +102,14 @@ impl MergedFs {
             .map_err(|error| io_errno(&error))
     }
 
+    /// Watching ends with the directory that was watched.
+    pub(super) fn lower_was_renewed(&self) {
+        if self.watching.on() {
+            self.watching.give_up("the lower was mounted again");
+            self.barrier(Box::new(|| {}));
+        }
+    }
+
     /// Calls `done` when every change made before this call is visible to everybody.
     pub fn barrier(&self, done: Done) {
         self.watching.waiting.lock().push(done);
@@ -179,11 +187,11 @@ impl MergedFs {
 
     /// Lets the node of a duplicate that has vanished from the upper go on from the lower.
     fn follow_twin(&self, name: &[u8]) -> Outcome<()> {
-        let Some(id) = self.tops.known_upper(name) else {
+        let Some(id) = self.tops.known(name) else {
             return Ok(());
         };
-        if self.upper.probe(self.upper.root(), name)?.is_none()
-            && let Some(twin) = self.lower.probe(self.lower.root(), name)?
+        if self.upper.probe(self.upper.root().as_fd(), name)?.is_none()
+            && let Some(twin) = self.lower.probe(self.lower.root().as_fd(), name)?
         {
             return self.adopt_top(name, &twin);
         }
@@ -201,7 +209,7 @@ impl MergedFs {
         });
         // Names that were missing and are there now.
         for tree in [&*self.upper, &*self.lower] {
-            let listed = tree.read_dir(tree.root(), 0, |entry| {
+            let listed = tree.read_dir(tree.root().as_fd(), 0, |entry| {
                 if self.tops.was_absent(entry.name) {
                     names.insert(entry.name.into());
                 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The system calls that no library wraps safely; all `unsafe` of the project.
+//! What the system offers and no library wraps: all `unsafe` of the project, and the list of mounts.
 
 pub mod control;
+pub mod mountinfo;
 pub mod mounts;
 pub mod process;
 pub mod signals;

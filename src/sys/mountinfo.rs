@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The lines of the kernel's list of mounts.
+//!
+//! Invariant: fields are the kernel's own bytes, still escaped; reading the list touches no mount.
+
+use std::io;
+
+/// The list of the calling process's mount namespace.
+pub const PATH: &str = "/proc/self/mountinfo";
+
+/// One mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The mount id, which `statx` tells as well.
+    pub id: u64,
+    /// The id of the mount this one stands on.
+    pub parent: u64,
+    /// Where it is mounted, relative to the process's root.
+    pub point: &'a [u8],
+    /// Options of this mount.
+    pub options: &'a [u8],
+    /// The filesystem type, with its subtype.
+    pub fs_type: &'a [u8],
+    /// The source.
+    pub source: &'a [u8],
+    /// Options of the filesystem.
+    pub super_options: &'a [u8],
+}
+
+/// Reads the text of the list.
+pub fn read() -> io::Result<Vec<u8>> {
+    std::fs::read(PATH)
+}
+
+/// Splits the text of the list; a line that is not understood is returned as it is.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = Result<Line<'_>, &[u8]>> {
+    text.split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| parse(line).ok_or(line))
+}
+
+/// `36 35 98:0 /root /point options tag:1 - type source super`: tags vary in number.
+fn parse(line: &[u8]) -> Option<Line<'_>> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let mut fields = fields.skip(2);
+    let point = fields.next()?;
+    let options = fields.next()?;
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    Some(Line {
+        id,
+        parent,
+        point,
+        options,
+        fs_type: fields.next()?,
+        source: fields.next()?,
+        super_options: fields.next().unwrap_or_default(),
+    })
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
