@@ -58,7 +58,7 @@ pub fn serve(
     let fs = Arc::new(fs);
     let notices = fs.take_notices();
     let mut config = Config::default();
-    config.n_threads = Some(options.threads.max(1));
+    config.n_threads = Some(options.threads.max(fs.least_threads()));
     let connection = device
         .try_clone()
         .map_err(|error| failed("copy the descriptor of the connection", &error))?;

@@ -43,7 +43,7 @@ impl Filesystem {
     }
 
     /// Whether every change passes through this kernel, which then tells of it.
-    pub(super) fn is_local(self) -> bool {
+    pub fn is_local(self) -> bool {
         LOCAL.contains(&self.0)
     }
 

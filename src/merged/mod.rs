@@ -52,6 +52,9 @@ type Outcome<T> = std::result::Result<T, Errno>;
 /// A lifetime that does not end: the kernel's clock ticks overflow beyond this one.
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
+/// Requests served at once where a layer's filesystem may wait for another machine or program.
+const REMOTE_THREADS: usize = 32;
+
 /// The directory of hard links that Nix keeps at the top of a store; never shown from the lower,
 /// because Nix's collector removes from it what only the lower uses.
 const LINKS: &[u8] = b".links";
@@ -138,6 +141,17 @@ impl MergedFs {
     /// Hands out the receiving end of the notices, once.
     pub fn take_notices(&self) -> Option<mpsc::Receiver<Message>> {
         self.inbox.lock().take()
+    }
+
+    /// Returns how many requests are to be served at once at least: while some wait for a network,
+    /// those for the upper go on.
+    pub fn least_threads(&self) -> usize {
+        let local = |tree: &Tree| tree.filesystem().is_local();
+        if local(&self.upper) && local(&self.lower) {
+            1
+        } else {
+            REMOTE_THREADS
+        }
     }
 
     /// Returns how many nodes the kernel may name.
