@@ -16,13 +16,9 @@ use std::time::Duration;
 /// Without the barrier a change shows within this time; the machine may be busy.
 const SOON: Duration = Duration::from_millis(500);
 
-/// Waits until every change made before is visible, as Nix's `remount-hook` does.
+/// Waits until every change made before is visible.
 fn barrier(m: &MountGuard) {
-    let hook = m.path("").with_file_name("overstore-sync");
-    if fs::symlink_metadata(&hook).is_err() {
-        std::os::unix::fs::symlink(program(), &hook).must();
-    }
-    run(Command::new(&hook).arg(m.path("")));
+    run(Command::new(program()).arg("sync").arg(m.path("")));
 }
 
 fn mounted(fx: &Fixture) -> MountGuard {
