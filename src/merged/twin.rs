@@ -132,11 +132,9 @@ impl MergedFs {
             self.table.stands_for(id, LayerId::Lower, twin.ino);
             self.dirs.remove_node(id);
             self.files.remove_node(id);
-            // The number that stat shows has changed; so have those in a listing.
-            self.notify(match twin.kind {
-                Kind::Directory => Notice::Contents { node: id },
-                _ => Notice::Attributes { node: id },
-            });
+            // The number that stat shows has changed, and so have those in a listing. The bytes of
+            // a file may have, although size and time agree: builds are not always reproducible.
+            self.notify(Notice::Contents { node: id });
         }
         Ok(switched)
     }
