@@ -146,6 +146,18 @@ for round in $(seq 20); do
             fails is_valid "$other" "${built[3]}"
         fi
 
+        if [ -z "$known" ]; then
+            step "round $round: names that were missing come back in the lower store, and go"
+            build_below $(round_of $round) >/dev/null
+            # By name, before a listing tells of them.
+            soon test -f "$(in_merged "${built[1]}")"
+            soon test -d "$(in_merged "${built[0]}")"
+            shows_lower "${built[@]}"
+            below_store --gc >$tmp/gc.log 2>&1
+            for path in "${built[@]}"; do soon is_gone "$(in_merged "$path")"; done
+            right
+        fi
+
         step "round $round: build it again in the merged store"
         lower_uuid=$(cat "$(in_merged "${built[0]}")/deep/uuid" 2>/dev/null) || true
         same "$lower_uuid" "" "the uuid of what is gone"
