@@ -12,7 +12,7 @@ mod run;
 mod status;
 
 use crate::error::{Error, Result};
-use args::{Arguments, Command};
+use args::{Arguments, Command, Switch};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -37,6 +37,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Status(wanted) => status::status(&wanted),
         Command::Sync { merged } => sync(&merged),
+        Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
     };
     match result {
@@ -63,6 +64,11 @@ fn sync(merged: &Path) -> Result<u8> {
     Ok(0)
 }
 
+fn repair(switch: Switch, merged: &Path) -> Result<u8> {
+    crate::backend::status::repair(merged, switch == Switch::On)?;
+    Ok(0)
+}
+
 /// Prints help, the version, or what is wrong with the arguments.
 fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
     use clap::error::ErrorKind;
@@ -76,7 +82,7 @@ fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
         };
     }
     let subcommand = args.iter().skip(1).find(|arg| !is_flag(arg));
-    let known = ["mount", "umount", "run", "status", "sync"];
+    let known = ["mount", "umount", "run", "status", "sync", "repair"];
     let known = known
         .into_iter()
         .find(|&name| subcommand.is_some_and(|word| word == name));
