@@ -9,7 +9,8 @@
 use super::locate::Sides;
 use super::lookup::{Entry, Looked};
 use super::node::NodeId;
-use super::{LINKS, MergedFs, Notice, Outcome};
+use super::staging::is_reserved;
+use super::{MergedFs, Notice, Outcome};
 use crate::layer::{DirEntry, Errno, Ino, Kind, LayerId, Listed, Stat, Timestamp, Tree};
 use crate::merge::{Item, Listing};
 use parking_lot::Mutex;
@@ -49,8 +50,8 @@ struct OwnedItem {
     item: ListItem<'static>,
 }
 
-type Info = (Ino, Kind);
-type Scan = Vec<(Box<[u8]>, Item<Info>)>;
+pub(super) type Info = (Ino, Kind);
+pub(super) type Scan = Vec<(Box<[u8]>, Item<Info>)>;
 
 /// When a directory was last seen: its number, times of content and of attributes.
 type Stamp = (Ino, Timestamp, Timestamp);
@@ -63,6 +64,8 @@ pub(super) struct KeptListing {
     read: bool,
     upper: Side,
     lower: Side,
+    /// What repair hid when the lower was read, see [`super::hidden::Hidden::version`].
+    hidden: u64,
 }
 
 /// What is known of one side of a kept listing.
@@ -240,7 +243,8 @@ impl MergedFs {
             let Some(item) = examine(tree, dir.as_fd(), &entry)? else {
                 return Ok(Listed::More);
             };
-            if item.whiteout && layer == LayerId::Lower {
+            let lower = layer == LayerId::Lower;
+            if lower && (item.whiteout || self.hides(id, dir.as_fd(), entry.name)?) {
                 return Ok(Listed::More);
             }
             let (ino, kind) = item.info;
@@ -315,13 +319,20 @@ impl MergedFs {
     }
 
     fn refresh(&self, id: NodeId, kept: &mut KeptListing, sides: &Sides) -> Outcome<()> {
-        if let Some(scan) = kept.upper.scan(&self.upper, sides.upper.as_deref())? {
+        if let Some(mut scan) = kept.upper.scan(&self.upper, sides.upper.as_deref())? {
+            scan.retain(|(name, _)| !is_reserved(id, name));
             kept.listing.set_upper(scan);
         }
+        let number = self.table.with(id, |node| node.lower)?;
+        let hidden = number.map_or(0, |number| self.hidden.version(number));
+        if kept.hidden != hidden {
+            kept.lower.stamp = None;
+        }
         if let Some(mut scan) = kept.lower.scan(&self.lower, sides.lower.as_deref())? {
-            if id == NodeId::ROOT {
-                scan.retain(|(name, _)| &**name != LINKS);
+            if let Some(lower) = &sides.lower {
+                self.show_lower(id, lower.as_fd(), &mut scan)?;
             }
+            kept.hidden = hidden;
             kept.listing.set_lower(scan);
         }
         Ok(())
