@@ -87,6 +87,9 @@ impl MergedFs {
         position: u64,
         each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
+        if id == NodeId::ROOT {
+            self.top_is_listed();
+        }
         match (&sides.upper, &sides.lower) {
             (Some(upper), Some(lower)) => self.list_merged(id, (upper, lower), position, each),
             (Some(dir), None) => self.list_one(id, LayerId::Upper, dir, position, each),
@@ -353,7 +356,7 @@ fn examine(tree: &Tree, dir: BorrowedFd<'_>, entry: &DirEntry<'_>) -> Outcome<Op
 }
 
 /// Whether the directory has kept still long enough for the next change to move its times.
-fn is_quiet(stat: &Stat) -> bool {
+pub(super) fn is_quiet(stat: &Stat) -> bool {
     stat.unchanged_for().is_some_and(|age| age > TICK)
 }
 

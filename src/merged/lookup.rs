@@ -126,7 +126,7 @@ impl MergedFs {
 
     /// Makes the node of what was found known to the kernel.
     pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
-        let entry_ttl = self.entry_ttl(parent, found.settled)?;
+        let entry_ttl = self.entry_ttl(parent, name, found.settled)?;
         let node = self.table.admit(parent, name, found);
         if parent == NodeId::ROOT && found.layer == LayerId::Upper {
             self.tops.remember(name, node);
@@ -211,11 +211,14 @@ impl MergedFs {
     /// How long the kernel may believe that there is no such name.
     fn absent_ttl(&self, parent: NodeId, name: &[u8]) -> Outcome<Duration> {
         let told = parent != NodeId::ROOT || self.tops.remember_absent(name);
-        self.entry_ttl(parent, told)
+        self.entry_ttl(parent, name, told)
     }
 
     /// How long a name may be trusted to lead to the same object, or to nothing.
-    fn entry_ttl(&self, parent: NodeId, settled: bool) -> Outcome<Duration> {
+    fn entry_ttl(&self, parent: NodeId, name: &[u8], settled: bool) -> Outcome<Duration> {
+        if parent == NodeId::ROOT && !self.hot.may_last(name) {
+            return Ok(Duration::ZERO);
+        }
         let lasting = match parent {
             NodeId::ROOT => settled && self.watching.on(),
             _ => self.table.with(parent, |node| node.settled)?,

@@ -10,6 +10,7 @@ mod directory;
 mod fds;
 mod file;
 mod hold;
+mod hot;
 mod ids;
 mod list;
 mod locate;
@@ -23,6 +24,7 @@ mod room;
 mod table;
 mod tops;
 mod twin;
+mod unwatched;
 mod watch;
 mod xattr;
 
@@ -78,6 +80,7 @@ pub struct MergedFs {
     upper_root: Arc<OwnedFd>,
     lower_root: Arc<OwnedFd>,
     xattr: bool,
+    /// What the kernel is told where `lower-ttl` was promised.
     lower_ttl: Duration,
     ids: ids::Squash,
     privileged: bool,
@@ -90,8 +93,9 @@ pub struct MergedFs {
     /// Held for reading by whoever changes names, from the system call until the nodes know.
     moving: RwLock<()>,
     holds: hold::Holds,
-    seen_tops: Mutex<notice::SeenTops>,
     watching: watch::Watching,
+    glances: unwatched::Glances,
+    hot: hot::Hot,
     notices: mpsc::Sender<Message>,
     inbox: Mutex<Option<mpsc::Receiver<Message>>>,
 }
@@ -123,7 +127,7 @@ impl MergedFs {
             upper_root,
             lower_root,
             xattr: options.xattr,
-            lower_ttl: options.lower_ttl,
+            lower_ttl: unwatched::lifetime(options.lower_ttl),
             ids: ids::Squash::of_this_process()?,
             privileged: rustix::process::geteuid().is_root(),
             table: table::Table::new(root),
@@ -134,8 +138,9 @@ impl MergedFs {
             room: room::Room::new(),
             moving: RwLock::new(()),
             holds: hold::Holds::new(),
-            seen_tops: Mutex::default(),
             watching: watch::Watching::new(options.watch),
+            glances: unwatched::Glances::default(),
+            hot: hot::Hot::default(),
             notices,
             inbox: Mutex::new(Some(inbox)),
         })

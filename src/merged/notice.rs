@@ -5,8 +5,7 @@
 //! because the kernel may wait for a request in flight before it takes the notice.
 
 use super::node::NodeId;
-use super::{Done, MergedFs, Outcome};
-use crate::layer::{Stat, Timestamp};
+use super::{Done, MergedFs};
 use std::fmt;
 
 /// Something cached in the kernel that is no longer true.
@@ -21,8 +20,10 @@ pub enum Notice {
         /// Bytes.
         length: u64,
     },
-    /// A name in the top directory may lead elsewhere.
+    /// A name may lead elsewhere.
     Name {
+        /// The directory that it is in.
+        parent: NodeId,
         /// The name.
         name: Box<[u8]>,
     },
@@ -55,9 +56,6 @@ impl fmt::Debug for Message {
     }
 }
 
-/// What both top directories looked like when the kernel was last told.
-pub(super) type SeenTops = Option<[(Timestamp, Timestamp); 2]>;
-
 impl MergedFs {
     /// Queues a notice; without a session there is nobody to tell.
     pub(super) fn notify(&self, notice: Notice) {
@@ -73,16 +71,5 @@ impl MergedFs {
         if let Err(lost) = self.notices.send(message) {
             log::debug!("nobody takes {:?}", lost.0);
         }
-    }
-
-    /// Tells the kernel of a change of either top directory that it may not know.
-    pub(super) fn watch_tops(&self, upper: &Stat) -> Outcome<()> {
-        let lower = self.lower.stat(self.lower.root())?;
-        let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
-        let before = std::mem::replace(&mut *self.seen_tops.lock(), now);
-        if before.is_some() && before != now {
-            self.notify(Notice::Contents { node: NodeId::ROOT });
-        }
-        Ok(())
     }
 }

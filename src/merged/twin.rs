@@ -151,10 +151,15 @@ impl MergedFs {
             };
             let dir = self.dir_fd(parent, LayerId::Lower)?;
             for (id, (_, name)) in below {
-                let Some(twin) = self.lower.probe(dir.as_fd(), &name)? else {
-                    continue;
+                let twin = self.lower.probe(dir.as_fd(), &name)?;
+                let switched = match &twin {
+                    Some(twin) => self.switch(id, twin, settled)?,
+                    None => false,
                 };
-                if self.switch(id, &twin, settled)? && twin.kind == Kind::Directory {
+                if !switched {
+                    // It leads to another object now, or nowhere.
+                    self.notify(Notice::Name { parent, name });
+                } else if twin.is_some_and(|twin| twin.kind == Kind::Directory) {
                     pending.push(id);
                 }
             }
