@@ -30,7 +30,7 @@ struct Teller {
     notifier: Notifier,
     /// The connection itself, for what the library cannot say.
     connection: File,
-    again: HashMap<Box<[u8]>, Instant>,
+    again: HashMap<(NodeId, Box<[u8]>), Instant>,
 }
 
 /// Starts the thread; it ends with the driver.
@@ -78,12 +78,18 @@ impl Teller {
                 let length = i64::try_from(*length).unwrap_or(0);
                 self.notifier.inval_inode(INodeNo(node.0), offset, length)
             }
-            Notice::Name { name } => {
-                self.again.insert(name.clone(), Instant::now() + AGAIN);
-                self.expire(name)
+            Notice::Name { parent, name } => {
+                let place = (*parent, name.clone());
+                self.again.insert(place, Instant::now() + AGAIN);
+                self.expire(*parent, name)
             }
             Notice::Attributes { node } => self.notifier.inval_inode(INodeNo(node.0), -1, 0),
-            Notice::Contents { node } => self.notifier.inval_inode(INodeNo(node.0), 0, 0),
+            Notice::Contents { node } => {
+                if *node == NodeId::ROOT {
+                    self.await_listings();
+                }
+                self.notifier.inval_inode(INodeNo(node.0), 0, 0)
+            }
         };
         if let Err(error) = told {
             // Mostly ENOENT: the kernel has nothing cached.
@@ -93,24 +99,28 @@ impl Teller {
 
     fn tell_again(&mut self) {
         let now = Instant::now();
-        let due: Vec<Box<[u8]>> = self
-            .again
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.again.remove(&name);
-            if let Err(error) = self.expire(&name) {
+        for ((parent, name), _) in self.again.extract_if(|_, at| *at <= now) {
+            if let Err(error) = expire(&mut self.connection, parent, &name) {
                 log::trace!("expire again: {error}");
             }
         }
     }
 
-    fn expire(&mut self, name: &[u8]) -> io::Result<()> {
-        let packet = expiry(NodeId::ROOT, name)?;
-        self.connection.write_all(&packet)
+    /// Waits for listings of the top that are on their way: what they bring would be kept for new
+    /// after what is kept was dropped. Expiring any name waits so, also one that nobody has.
+    fn await_listings(&mut self) {
+        if let Err(error) = self.expire(NodeId::ROOT, b".") {
+            log::trace!("await listings: {error}");
+        }
     }
+
+    fn expire(&mut self, parent: NodeId, name: &[u8]) -> io::Result<()> {
+        expire(&mut self.connection, parent, name)
+    }
+}
+
+fn expire(connection: &mut File, parent: NodeId, name: &[u8]) -> io::Result<()> {
+    connection.write_all(&expiry(parent, name)?)
 }
 
 /// The notice by which the kernel asks again for `name` before it next uses it.

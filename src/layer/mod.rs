@@ -31,7 +31,7 @@ pub use upper_object::{TimeChange, Times, WriteFd};
 pub use watch::{Change, Watch};
 
 /// Which of the two trees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LayerId {
     /// The tree that is never modified.
     Lower,

@@ -44,7 +44,7 @@ impl MergedFs {
     pub fn getattr(&self, id: NodeId) -> Outcome<Attributes> {
         let stat = self.surviving(id, || self.stat_of(&self.locate(id)?))?;
         if id == NodeId::ROOT && !self.watching.on() {
-            self.watch_tops(&stat);
+            self.glance();
         }
         self.answer(id, stat)
     }

@@ -114,6 +114,9 @@ impl MergedFs {
         position: u64,
         each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
+        if id == NodeId::ROOT {
+            self.top_is_listed();
+        }
         match (&sides.upper, &sides.lower) {
             (Some(dir), None) if self.upper.filesystem().keeps_positions() => {
                 self.list_one(id, LayerId::Upper, dir, position, each)

@@ -239,7 +239,8 @@ impl MergedFs {
 
     /// How long a name may be trusted to lead to the same object, or to nothing.
     fn entry_ttl(&self, parent: NodeId, name: &[u8], settled: bool) -> Outcome<Duration> {
-        if self.rests_on_repair(parent, name) {
+        let old_on_its_way = parent == NodeId::ROOT && !self.hot.may_last(name);
+        if old_on_its_way || self.rests_on_repair(parent, name) {
             return Ok(Duration::ZERO);
         }
         let lasting = match parent {

@@ -115,7 +115,12 @@ impl MergedFs {
             merging,
             settled,
         };
-        self.enter(parent, name, &found)
+        let entry = self.enter(parent, name, &found);
+        if parent == NodeId::ROOT {
+            // Only now can the event be told from one of somebody else's.
+            self.hot.made(name);
+        }
+        entry
     }
 }
 

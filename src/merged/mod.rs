@@ -12,6 +12,7 @@ mod fds;
 mod file;
 mod hidden;
 mod hold;
+mod hot;
 mod ids;
 mod list;
 mod locate;
@@ -27,6 +28,7 @@ mod staging;
 mod table;
 mod tops;
 mod twin;
+mod unwatched;
 mod watch;
 mod xattr;
 
@@ -88,6 +90,7 @@ pub struct MergedFs {
     upper: Upper,
     lower: Lower,
     xattr: bool,
+    /// What the kernel is told where `lower-ttl` was promised.
     lower_ttl: Duration,
     read_only: bool,
     hidden: hidden::Hidden,
@@ -103,8 +106,9 @@ pub struct MergedFs {
     moving: RwLock<()>,
     holds: hold::Holds,
     said_failing: failing::Said,
-    seen_tops: Mutex<notice::SeenTops>,
     watching: watch::Watching,
+    glances: unwatched::Glances,
+    hot: hot::Hot,
     notices: mpsc::Sender<Message>,
     inbox: Mutex<Option<mpsc::Receiver<Message>>>,
 }
@@ -132,7 +136,7 @@ impl MergedFs {
             upper,
             lower,
             xattr: options.xattr,
-            lower_ttl: options.lower_ttl,
+            lower_ttl: unwatched::lifetime(options.lower_ttl),
             read_only: options.read_only,
             hidden: hidden::Hidden::new(options.repair && !options.read_only),
             ids: ids::Squash::of_this_process()?,
@@ -146,8 +150,9 @@ impl MergedFs {
             moving: RwLock::new(()),
             holds: hold::Holds::new(),
             said_failing: failing::Said::default(),
-            seen_tops: Mutex::default(),
             watching: watch::Watching::new(options.watch),
+            glances: unwatched::Glances::default(),
+            hot: hot::Hot::default(),
             notices,
             inbox: Mutex::new(Some(inbox)),
         })

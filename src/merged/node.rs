@@ -170,13 +170,16 @@ impl Node {
         self.is_at(parent, name) && self.others.is_none()
     }
 
+    /// All names of the node that are known, with the directories that they are in.
+    pub(super) fn places(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
+        let others = self.others.iter().flat_map(|others| others.iter());
+        let others = others.map(|(parent, name)| (*parent, &**name));
+        std::iter::once((self.parent, &*self.name)).chain(others)
+    }
+
     /// All directories that the node's names are in.
     pub(super) fn parents(&self) -> impl Iterator<Item = NodeId> {
-        let others = self
-            .others
-            .iter()
-            .flat_map(|others| others.iter().map(|place| place.0));
-        std::iter::once(self.parent).chain(others)
+        self.places().map(|place| place.0)
     }
 
     /// Makes `name` in `parent` the current name; `linked` objects keep the old one as well.

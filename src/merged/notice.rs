@@ -6,9 +6,7 @@
 
 use super::node::NodeId;
 use super::{Done, MergedFs};
-use crate::layer::{Stat, Timestamp};
 use std::fmt;
-use std::os::fd::AsFd;
 
 /// Something cached in the kernel that is no longer true.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +20,10 @@ pub enum Notice {
         /// Bytes.
         length: u64,
     },
-    /// A name in the top directory may lead elsewhere.
+    /// A name may lead elsewhere.
     Name {
+        /// The directory that it is in.
+        parent: NodeId,
         /// The name.
         name: Box<[u8]>,
     },
@@ -56,9 +56,6 @@ impl fmt::Debug for Message {
     }
 }
 
-/// What both top directories looked like when the kernel was last told.
-pub(super) type SeenTops = Option<[(Timestamp, Timestamp); 2]>;
-
 impl MergedFs {
     /// Queues a notice; without a session there is nobody to tell.
     pub(super) fn notify(&self, notice: Notice) {
@@ -73,20 +70,6 @@ impl MergedFs {
     fn send(&self, message: Message) {
         if let Err(lost) = self.notices.send(message) {
             log::debug!("nobody takes {:?}", lost.0);
-        }
-    }
-
-    /// Tells the kernel of a change of either top directory that it may not know. Of a lower that
-    /// fails nothing is known, which is no reason to say nothing of the top.
-    pub(super) fn watch_tops(&self, upper: &Stat) {
-        let lower = match self.lower.stat(self.lower.root().as_fd()) {
-            Ok(lower) => lower,
-            Err(errno) => return log::debug!("times of the lower: {errno}"),
-        };
-        let now = Some([(upper.mtime, upper.ctime), (lower.mtime, lower.ctime)]);
-        let before = std::mem::replace(&mut *self.seen_tops.lock(), now);
-        if before.is_some() && before != now {
-            self.notify(Notice::Contents { node: NodeId::ROOT });
         }
     }
 }

@@ -40,13 +40,17 @@ impl MergedFs {
         for (alias, real) in &ended.aliases {
             self.leave_alias(alias, real);
             self.notify(Notice::Name {
+                parent: NodeId::ROOT,
                 name: alias.clone(),
             });
         }
         let top = self.top_dir();
         let tops = ended.names.iter().filter(|(dir, _)| Some(*dir) == top);
         for (_, name) in tops {
-            self.notify(Notice::Name { name: name.clone() });
+            self.notify(Notice::Name {
+                parent: NodeId::ROOT,
+                name: name.clone(),
+            });
         }
         let dirs: HashSet<_> = ended.dirs.iter().collect();
         let modes: HashSet<_> = ended.modes.iter().collect();

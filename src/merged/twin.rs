@@ -228,10 +228,15 @@ impl MergedFs {
                 if self.hides(parent, dir.as_fd(), &name)? {
                     continue;
                 }
-                let Some(twin) = self.lower.probe(dir.as_fd(), &name)? else {
-                    continue;
+                let twin = self.lower.probe(dir.as_fd(), &name)?;
+                let switched = match &twin {
+                    Some(twin) => self.switch(id, twin, settled)?,
+                    None => false,
                 };
-                if self.switch(id, &twin, settled)? && twin.kind == Kind::Directory {
+                if !switched {
+                    // It leads to another object now, or nowhere.
+                    self.notify(Notice::Name { parent, name });
+                } else if twin.is_some_and(|twin| twin.kind == Kind::Directory) {
                     pending.push(id);
                 }
             }

@@ -6,22 +6,25 @@
 //! keep for ever about a top-level name is told to it when it is no longer true. Where it is not
 //! watched, nothing about such a name is kept longer than `lower-ttl`.
 
-use super::node::NodeId;
+use super::node::{Node, NodeId};
 use super::staging::is_reserved;
-use super::{MergedFs, Notice, Outcome};
-use crate::layer::{Change, Errno, Listed, Watch};
+use super::{MergedFs, Notice, Outcome, hot};
+use crate::layer::{Change, Errno, LayerId, Listed, Watch};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 /// Called when everything before it has been told to the kernel.
 pub type Done = Box<dyn FnOnce() + Send>;
+
+/// A name of which an old answer may be on its way to the kernel, and since when.
+type Late = (Box<[u8]>, Instant);
 
 /// The state of watching.
 #[derive(Default)]
@@ -66,17 +69,20 @@ impl MergedFs {
     /// Starts watching where that is possible; `expires` says whether the kernel can forget a name
     /// without detaching the mounts inside it.
     pub fn start_watching(self: &Arc<Self>, expires: bool) {
-        if !self.watching.wanted {
-            return self.watching.give_up("the option watch=off says so");
-        }
-        match self.try_watching(expires) {
-            Ok(()) => log::info!("watching both layers"),
-            Err(Errno::OPNOTSUPP) => {
-                self.watching
-                    .give_up("a layer's filesystem does not tell of its changes");
+        let tried = self.watching.wanted.then(|| self.try_watching(expires));
+        let why = match tried {
+            Some(Ok(())) => return log::info!("watching both layers"),
+            None => "the option watch=off says so".to_owned(),
+            Some(Err(Errno::OPNOTSUPP)) => {
+                "a layer's filesystem does not tell of its changes".to_owned()
             }
-            Err(Errno::NOSYS) => self.watching.give_up("the kernel is older than Linux 6.2"),
-            Err(errno) => self.watching.give_up(&format!("inotify: {errno}")),
+            Some(Err(Errno::NOSYS)) => "the kernel is older than Linux 6.2".to_owned(),
+            Some(Err(errno)) => format!("inotify: {errno}"),
+        };
+        self.watching.give_up(&why);
+        let fs = Arc::clone(self);
+        if let Err(errno) = start_thread("listing", move || fs.look_after_listing()) {
+            log::error!("a listing of the top may show old names: no thread: {errno}");
         }
     }
 
@@ -95,12 +101,7 @@ impl MergedFs {
         self.watching.wake.get_or_init(|| wake);
         self.watching.on.store(true, Ordering::Release);
         let fs = Arc::clone(self);
-        let follow = move || fs.follow(&watch);
-        thread::Builder::new()
-            .name("watch".to_owned())
-            .spawn(follow)
-            .map(drop)
-            .map_err(|error| io_errno(&error))
+        start_thread("watch", move || fs.follow(&watch))
     }
 
     /// Watching ends with the directory that was watched.
@@ -145,19 +146,22 @@ impl MergedFs {
                 self.watching.give_up(&format!("inotify: {errno}"));
             }
         }
+        // A listing may have been handed out just before watching ended.
+        self.glances.listed();
         self.without_watch();
+        self.look_after_listing();
     }
 
     fn follow_once(&self, watch: &Watch, wake: &OwnedFd) -> Outcome<()> {
         // The barriers first: what happened before them is in the queue by now.
         let waiting = std::mem::take(&mut *self.watching.waiting.lock());
         let _none_is_fine = rustix::io::read(wake, &mut [0u8; 8][..]);
-        let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
+        let mut names: Vec<(Box<[u8]>, LayerId)> = Vec::new();
         let mut everything = false;
         watch.drain(|change| match change {
             // The kernel knows of no reserved name.
             Change::Name(_, name) if is_reserved(NodeId::ROOT, name) => {}
-            Change::Name(_, name) => drop(names.insert(name.into())),
+            Change::Name(layer, name) => names.push((name.into(), layer)),
             Change::Overflow => everything = true,
             Change::Lost(layer) => {
                 everything = true;
@@ -165,13 +169,19 @@ impl MergedFs {
                     .give_up(&format!("the {layer:?} directory was moved or removed"));
             }
         })?;
-        for name in &names {
-            self.changed(name);
-        }
         if everything {
             log::warn!("too many changes at once: everything is looked at again");
             self.expire_everything();
         } else if !names.is_empty() {
+            // Who is changing names through the mount has finished then, and the nodes know.
+            drop(self.moving.write());
+            names.sort_unstable();
+            names.dedup();
+            let late = names.iter().filter_map(|(name, layer)| {
+                let own = *layer == LayerId::Upper && self.is_as_known(name);
+                self.changed(name, own)
+            });
+            self.expire_late(late.collect());
             self.notify(Notice::Contents { node: NodeId::ROOT });
         }
         for done in waiting {
@@ -180,12 +190,47 @@ impl MergedFs {
         Ok(())
     }
 
-    /// Follows a change of one top-level name.
-    fn changed(&self, name: &[u8]) {
+    /// Whether the upper has under a name what the kernel knows there: it made the change itself.
+    fn is_as_known(&self, name: &[u8]) -> bool {
+        let Ok(found) = self.upper.probe(self.upper.root().as_fd(), name) else {
+            return false;
+        };
+        let known = self.tops.known(name).and_then(|id| {
+            let object = |node: &Node| {
+                let here = node.is_at(NodeId::ROOT, name) && node.held.is_none();
+                here.then_some((node.upper, node.birth))
+            };
+            self.table.with(id, object).ok().flatten()
+        });
+        known == found.map(|stat| (Some(stat.ino), stat.birth))
+    }
+
+    /// Follows a change of one top-level name, or with `only_look` what may be one; returns the name
+    /// if an answer from before may still be on its way to the kernel, and since when.
+    fn changed(&self, name: &[u8], only_look: bool) -> Option<Late> {
+        let answered = self.hot.changed(name, only_look);
         if let Err(errno) = self.follow_twin(name) {
             log::debug!("{}: {errno}", name.escape_ascii());
         }
-        self.notify(Notice::Name { name: name.into() });
+        self.expire(name.into());
+        answered.map(|since| (name.into(), since))
+    }
+
+    fn expire(&self, name: Box<[u8]>) {
+        let parent = NodeId::ROOT;
+        self.notify(Notice::Name { parent, name });
+    }
+
+    /// Expires once more, when they have arrived, the names of which old answers were on their way.
+    #[expect(clippy::disallowed_methods, reason = "nothing tells of an arrival")]
+    fn expire_late(&self, late: Vec<Late>) {
+        let Some(last) = late.iter().map(|(_, since)| *since).max() else {
+            return;
+        };
+        thread::sleep(hot::ON_ITS_WAY.saturating_sub(last.elapsed()));
+        for (name, _) in late {
+            self.expire(name);
+        }
     }
 
     /// Lets the node of a duplicate that has vanished from the upper go on from the lower.
@@ -206,9 +251,8 @@ impl MergedFs {
     fn expire_everything(&self) {
         let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
         self.table.for_each(|_, node| {
-            if node.parent == NodeId::ROOT {
-                names.insert(node.name.clone());
-            }
+            let places = node.places().filter(|place| place.0 == NodeId::ROOT);
+            names.extend(places.map(|(_, name)| name.into()));
         });
         // Names that were missing and are there now.
         for tree in [&*self.upper, &*self.lower] {
@@ -222,13 +266,15 @@ impl MergedFs {
                 log::warn!("list a layer: {errno}");
             }
         }
-        for name in &names {
-            self.changed(name);
-        }
+        let late = names.iter().filter_map(|name| self.changed(name, true));
+        self.expire_late(late.collect());
         self.notify(Notice::Contents { node: NodeId::ROOT });
     }
 }
 
-fn io_errno(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Outcome<()> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started
+        .map(drop)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }

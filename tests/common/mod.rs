@@ -9,6 +9,7 @@
     reason = "every test binary uses its own part of the harness"
 )]
 
+pub(crate) mod asked;
 pub(crate) mod check;
 pub(crate) mod fixture;
 pub(crate) mod layer;

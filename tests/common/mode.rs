@@ -74,6 +74,11 @@ pub(crate) fn skip(why: &str) -> ! {
     std::process::exit(0);
 }
 
+/// Tells whether this process was started to run one body.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(SCRATCH).is_some()
+}
+
 /// Runs `body` in `mode`; `path` is the test's path with the crate's name in front.
 pub(crate) fn run(mode: Mode, path: &str, body: fn(&Fixture)) {
     if let Some(scratch) = std::env::var_os(SCRATCH) {

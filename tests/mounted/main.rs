@@ -31,5 +31,4 @@ mod semantics_rename;
 mod semantics_whiteouts;
 mod semantics_writing;
 mod semantics_xattr;
-mod underneath;
 mod unsettled;
