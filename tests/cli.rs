@@ -916,6 +916,36 @@ fn every_command_explains_itself() {
     }
 }
 
+#[test]
+fn the_hook_explains_itself_and_takes_one_directory() {
+    let hook = |args: &[&str]| {
+        let mut hook = Command::new(env!("CARGO_BIN_EXE_overstore-sync"));
+        hook.args(args).output().unwrap()
+    };
+    let help = hook(&["--help"]);
+    assert_ok(&help);
+    for part in [
+        "remount-hook",
+        "Usage: overstore-sync <MERGED>",
+        "EXAMPLES",
+        "EXIT CODES",
+    ] {
+        assert!(stdout(&help).contains(part), "{part}");
+    }
+    let cases: [(&[&str], i32, &str); 4] = [
+        (&[], 2, "see `overstore-sync --help`"),
+        (&["/", "/"], 2, "see `overstore-sync --help`"),
+        (&["/"], 1, "no overstore driver serves it"),
+        (&["/none"], 3, "open /none: No such file"),
+    ];
+    for (args, code, part) in cases {
+        let refused = hook(args);
+        assert_eq!(refused.status.code(), Some(code), "{args:?}");
+        let told = stderr(&refused);
+        assert!(told.contains(part) && told.lines().count() == 1, "{told}");
+    }
+}
+
 /// Runs `script` as root with a `/dev` of its own, in which `$O` is the program and `$L` the layers.
 fn with_own_devices(place: &Place, script: &str) -> Output {
     let start = "mount -t tmpfs -o mode=0755 tmpfs /dev; mknod -m 0666 /dev/null c 1 3; \

@@ -49,8 +49,7 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
-    /// A valid `remount-hook` for Nix under the name `overstore-sync` (make a symbolic link): it
-    /// takes the store directory as its only argument.
+    /// The program `overstore-sync` does the same in the shape of Nix's `remount-hook`.
     #[command(after_help = concat!("EXAMPLES\n  overstore sync /m/nix/store", exit_codes!()))]
     Sync {
         /// The merged directory
@@ -62,6 +61,28 @@ pub(super) enum Command {
         /// The merged directory
         merged: PathBuf,
     },
+}
+
+/// Waits until every change of the layers is visible in the merged view
+///
+/// This is `overstore sync` in the shape of a `remount-hook`, which Nix runs with the store
+/// directory as its only argument after it removed duplicates from the upper layer. Views of
+/// overstore need no hook, since such changes show by themselves within milliseconds; with this
+/// one they show before Nix goes on.
+#[derive(Debug, Parser)]
+#[command(
+    name = "overstore-sync",
+    version,
+    max_term_width = 100,
+    after_help = concat!(
+        "EXAMPLES\n  overstore-sync /m/nix/store\n  \
+        local-overlay://?root=/m&...&remount-hook=/usr/local/bin/overstore-sync",
+        exit_codes!()
+    )
+)]
+pub(super) struct HookArgs {
+    /// The merged directory
+    pub(super) merged: PathBuf,
 }
 
 /// Who serves a merged view.

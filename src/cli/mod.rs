@@ -12,7 +12,7 @@ mod run;
 mod status;
 
 use crate::error::{Error, Result};
-use args::{Arguments, Command};
+use args::{Arguments, Command, HookArgs};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -24,10 +24,17 @@ const RUN_FAILED: u8 = 125;
 
 /// Runs the program with `args` (program name first) and returns its exit code.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args = as_hook(args.collect());
+    let args: Vec<OsString> = args.collect();
     let parsed = match Arguments::try_parse_from(&args) {
         Ok(parsed) => parsed,
-        Err(wrong) => return refuse(&wrong, &args),
+        Err(wrong) => {
+            let (of, code) = match subcommand(&args) {
+                Some("run") => ("overstore run".to_owned(), RUN_FAILED),
+                Some(command) => (format!("overstore {command}"), 2),
+                None => ("overstore".to_owned(), 2),
+            };
+            return refuse(&wrong, &of, code);
+        }
     };
     log::start(parsed.verbose);
     let verbose = parsed.verbose > 0;
@@ -39,6 +46,21 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Sync { merged } => sync(&merged),
         Command::Probe { merged } => status::probe(&merged),
     };
+    finish(result)
+}
+
+/// Runs the hook with `args` (program name first) and returns its exit code.
+pub fn hook(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let wanted = match HookArgs::try_parse_from(args) {
+        Ok(wanted) => wanted,
+        Err(wrong) => return refuse(&wrong, "overstore-sync", 2),
+    };
+    log::start(0);
+    finish(sync(&wanted.merged))
+}
+
+/// Says what went wrong, if anything did, and returns the exit code.
+fn finish(result: Result<u8>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -48,23 +70,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Under the name `overstore-sync` the program is `overstore sync`: Nix runs a `remount-hook`
-/// with the store directory as its only argument.
-fn as_hook(mut args: Vec<OsString>) -> Vec<OsString> {
-    let name = args.first().and_then(|name| Path::new(name).file_name());
-    if name.is_some_and(|name| name == "overstore-sync") {
-        args.insert(1, "sync".into());
-    }
-    args
-}
-
 fn sync(merged: &Path) -> Result<u8> {
     crate::backend::status::sync(merged)?;
     Ok(0)
 }
 
-/// Prints help, the version, or what is wrong with the arguments.
-fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
+/// Returns the known command that was given, by which its help is found.
+fn subcommand(args: &[OsString]) -> Option<&'static str> {
+    let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
+    let known = ["mount", "umount", "run", "status", "sync"];
+    known.into_iter().find(|name| given == name)
+}
+
+/// Prints help, the version, or what is wrong with the arguments `of` a program.
+fn refuse(wrong: &clap::Error, of: &str, code: u8) -> ExitCode {
     use clap::error::ErrorKind;
     let help = wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if !wrong.use_stderr() || help {
@@ -75,17 +94,11 @@ fn refuse(wrong: &clap::Error, args: &[OsString]) -> ExitCode {
             ExitCode::from(2)
         };
     }
-    let subcommand = args.iter().skip(1).find(|arg| !is_flag(arg));
-    let known = ["mount", "umount", "run", "status", "sync"];
-    let known = known
-        .into_iter()
-        .find(|&name| subcommand.is_some_and(|word| word == name));
-    let of = known.map_or(String::new(), |name| format!(" {name}"));
     say(&format!(
-        "{}; see `overstore{of} --help`",
+        "{}; see `{of} --help`",
         one_line(&wrong.to_string())
     ));
-    ExitCode::from(if known == Some("run") { RUN_FAILED } else { 2 })
+    ExitCode::from(code)
 }
 
 /// What a parser says in several lines, without the usage that follows.

@@ -141,31 +141,19 @@ impl MergedFs {
 
     /// Gives one node its twin as backing.
     fn switch(&self, id: NodeId, twin: &Stat, settled: bool) -> Outcome<bool> {
-        let switched = self.rest_on(id, twin, settled, |node| is_twin(node, twin))?;
-        if switched {
-            // The number that stat shows has changed; so have those in a listing.
-            self.notify(match twin.kind {
-                Kind::Directory => Notice::Contents { node: id },
-                _ => Notice::Attributes { node: id },
-            });
-        }
-        Ok(switched)
+        self.rest_on(id, twin, settled, |node| is_twin(node, twin))
     }
 
     /// Lets a node of the lower go on from the object that has its name now, where the lower may
     /// give objects other numbers: the same kind, and for all but directories the same size and
-    /// time. What the kernel has of it is dropped: it may be another object all the same.
+    /// time.
     fn renumber(&self, id: NodeId, parent: NodeId, now: &Stat) -> Outcome<bool> {
         let settled = self.settled_below(parent, now)?;
-        let renumbered = self.rest_on(id, now, settled, |node| {
+        self.rest_on(id, now, settled, |node| {
             let same = now.kind == Kind::Directory || node.sign == sign(now);
             let other = node.lower != Some(now.ino) || node.birth != now.birth;
             node.upper.is_none() && node.kind == now.kind && same && other
-        })?;
-        if renumbered {
-            self.notify(Notice::Contents { node: id });
-        }
-        Ok(renumbered)
+        })
     }
 
     /// The same for the lower side of a merged directory.
@@ -195,7 +183,9 @@ impl MergedFs {
         Ok(renumbered)
     }
 
-    /// Gives one node a lower object as backing, if it `may` have it.
+    /// Gives one node a lower object as backing, if it `may` have it. The number that stat shows
+    /// changes, and those in a listing. The bytes of a file may, although size and time agree:
+    /// builds are not always reproducible. So what the kernel has of it goes.
     fn rest_on(
         &self,
         id: NodeId,
@@ -221,6 +211,7 @@ impl MergedFs {
             .stands_for(id, before, (LayerId::Lower, object.ino));
         self.dirs.remove_node(id);
         self.files.remove_node(id);
+        self.notify(Notice::Contents { node: id });
         Ok(true)
     }
 

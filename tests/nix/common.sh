@@ -54,6 +54,32 @@ in_upper() { echo "$upper/${1#/nix/store/}"; }
 in_lower() { echo "$lower_store/${1#/nix/store/}"; }
 
 store() { nix-store --store "$url" "$@"; }
+start_daemon() {
+    export NIX_DAEMON_SOCKET_PATH=$tmp/socket
+    nix-daemon --store "$url" >$tmp/daemon.log 2>&1 &
+    daemon=$!
+    trap 'kill $daemon 2>/dev/null || true; cat $tmp/daemon.log' EXIT
+    soon test -S $tmp/socket
+    daemon_url="unix://$tmp/socket?root=$root&state=$state"
+}
+end_daemon() {
+    kill $daemon
+    wait $daemon || true
+    trap - EXIT
+}
+
+# Has the lower store's owner run a command; scenario.sh has the other end.
+keeper=/mnt/keeper
+below() {
+    local line rc
+    printf -v line '%q ' "$@"
+    echo "$line" >$keeper/ask
+    read -r rc <$keeper/answer
+    cat $keeper/out
+    cat $keeper/err >&2
+    return "$rc"
+}
+
 world=$(dirname "${BASH_SOURCE[0]}")/world.nix
 build() { nix-build --quiet --store "$url" --no-out-link "$world" "$@"; }
 lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }

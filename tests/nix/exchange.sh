@@ -6,9 +6,9 @@ base=$(lower_path lower)
 tools=$(lower_path tools)
 
 step "queries over lower objects agree with the lower store"
-below() { nix-store --store "local?root=/mnt/lower&read-only=true" "$@"; }
+lower_says() { nix-store --store "local?root=/mnt/lower&read-only=true" "$@"; }
 for query in --references --requisites --hash --size --deriver; do
-    same "$(store -q $query "$base")" "$(below -q $query "$base")" "query $query"
+    same "$(store -q $query "$base")" "$(lower_says -q $query "$base")" "query $query"
 done
 same "$(store -q --references "$base")" "$tools" "references of the lower object"
 
@@ -67,13 +67,9 @@ if grep -qE 'modified|disappeared|error' $tmp/verify.log; then die "verify found
 no_whiteouts
 
 step "a daemon on the store"
-export NIX_DAEMON_SOCKET_PATH=$tmp/socket
-nix-daemon --store "$url" >$tmp/daemon.log 2>&1 &
-daemon=$!
-trap 'kill $daemon 2>/dev/null || true; cat $tmp/daemon.log' EXIT
-for _ in $(seq 100); do [ -S $tmp/socket ] && break; sleep 0.05; done
+start_daemon
 url_direct=$url
-url="unix://$tmp/socket?root=$root&state=$state"
+url=$daemon_url
 
 step "a client of the daemon adds and builds"
 file=$(store --add $src/spare)
@@ -92,9 +88,7 @@ store --verify --check-contents
 no_whiteouts
 collect
 
-kill $daemon
-wait $daemon || true
-trap - EXIT
+end_daemon
 url=$url_direct
 
 step "unmount"

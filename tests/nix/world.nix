@@ -56,6 +56,24 @@ in rec {
     mkdir $out/dir-$(cut -c1-4 $out/uuid)
   '' { };
 
+  # Another one for each n; two builds of one differ in a uuid alone, which no size or time tells.
+  round = { n }: let
+    all = make "round-${n}" ''
+      mkdir -p $out/deep/deeper $tree/dir
+      echo "round ${n}" >$out/text
+      ln $out/text $out/deep/hard
+      cat /proc/sys/kernel/random/uuid >$out/deep/uuid
+      i=0
+      while [ $i -lt 30 ]; do echo "$i of ${n}" >$out/deep/deeper/$i; i=$((i + 1)); done
+      cp $out/text $file
+      ln -s $out $tree/out
+      ln -s nowhere $tree/dangling
+      cp $out/text $tree/text
+      ln -s ../text $tree/dir/text
+      ln -s $tree/dir/text $link
+    '' { outputs = [ "out" "file" "tree" "link" ]; };
+  in map (output: all.${output}) all.outputs;
+
   # Nix copies such an output before it moves it into place.
   fixed = make "fixed" "echo fixed >$out" {
     outputHashMode = "flat";
