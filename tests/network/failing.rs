@@ -186,6 +186,25 @@ for_each_mode!(
 );
 
 for_each_mode!(
+    /// A read that ends before the file does, as sshfs answers when it loses its connection, is
+    /// no end of the file: once, the rest is read; always, it is an error.
+    reads_that_are_cut_short,
+    |fx| {
+        for times in [1, ALWAYS] {
+            let scene = scene(fx);
+            let path = scene.view.path("f");
+            scene.lower.fail(Op::CutRead, "f", Errno::IO, times);
+            let result = whole(&path, "lower");
+            let want = (times == ALWAYS).then_some(Errno::IO.raw_os_error());
+            assert_eq!(errno(&result), want, "{times} times: {result:?}");
+            assert_eq!(fs::metadata(&path).must().len(), 5);
+            scene.lower.heal();
+            reads(&path, "lower");
+        }
+    }
+);
+
+for_each_mode!(
     /// "Absence is only ENOENT": a name that is in no layer stays absent, and is not asked for
     /// twice.
     what_is_not_there,

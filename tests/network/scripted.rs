@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A small filesystem in memory that fails when the test tells it to, and counts what it is asked.
 //!
-//! Nothing of it may be cached (lifetimes are 0, files are read directly), so that every question
-//! reaches it. Invariant: a rule fails as many requests as it says, and no other ones.
+//! Nothing that it tells may be kept (lifetimes are 0), so that every question reaches it. Invariant: a rule fails as many requests as it says, and no other ones.
 
 use crate::common::check::Must;
 use fuser::{
@@ -25,6 +24,8 @@ pub(crate) enum Op {
     Readlink,
     Open,
     Read,
+    /// A read that is answered with nothing, as at the end of the file.
+    CutRead,
     Opendir,
     /// A listing, once this many entries were told.
     ReaddirAfter(usize),
@@ -260,7 +261,7 @@ impl Filesystem for Serving {
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         match self.ask(Op::Open, ino) {
-            Ok(_) => reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO),
+            Ok(_) => reply.opened(FileHandle(0), FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         }
     }
@@ -276,7 +277,10 @@ impl Filesystem for Serving {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        // The errno of that rule means nothing.
+        let cut = self.ask(Op::CutRead, ino).is_err();
         match self.ask(Op::Read, ino) {
+            Ok(_) if cut => reply.data(&[]),
             Ok(index) => {
                 let content = self.objects[index].content.as_bytes();
                 let start = content.len().min(offset as usize);
