@@ -65,6 +65,13 @@ impl Filesystem {
         self.0 == FUSE
     }
 
+    /// Whether a read may end before the file does, and the kernel then takes that for the file's
+    /// size until it asks again: a program behind a FUSE filesystem that loses its connection
+    /// may answer a read with nothing, as sshfs 3.7.3 does.
+    pub fn cuts_short(self) -> bool {
+        self.0 == FUSE
+    }
+
     /// How long a directory must have kept still for its next change to move its times. Clocks of
     /// local filesystems tick 100 times a second at the slowest, those of protocols once.
     pub fn tick(self) -> Duration {

@@ -143,23 +143,29 @@ fn birth(stx: &Statx) -> u32 {
     low.rotate_left(30) ^ stx.stx_btime.tv_nsec
 }
 
-/// Returns the attributes of `name` in `dir` (of `dir` itself for an empty name), and its device.
-pub(super) fn stat_at(dir: impl AsFd, name: &[u8], devices: &Devices) -> Result<Stat> {
-    Stat::from_statx(&statx(dir, name)?, devices)
+/// Returns the attributes of `name` in `dir` (of `dir` itself for an empty name); `sync` says
+/// whether what the kernel has cached is good enough.
+pub(super) fn stat_at(
+    dir: impl AsFd,
+    name: &[u8],
+    devices: &Devices,
+    sync: AtFlags,
+) -> Result<Stat> {
+    Stat::from_statx(&statx(dir, name, sync)?, devices)
 }
 
 /// Returns the device that holds the object behind `fd`.
 pub(super) fn device_of(fd: impl AsFd) -> Result<(u32, u32)> {
-    let stx = statx(fd, b"")?;
+    let stx = statx(fd, b"", AtFlags::empty())?;
     Ok((stx.stx_dev_major, stx.stx_dev_minor))
 }
 
-fn statx(dir: impl AsFd, name: &[u8]) -> Result<Statx> {
+fn statx(dir: impl AsFd, name: &[u8], sync: AtFlags) -> Result<Statx> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(
         dir,
         name,
-        flags,
+        flags | sync,
         StatxFlags::BASIC_STATS | StatxFlags::BTIME,
     )
 }

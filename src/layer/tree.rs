@@ -4,10 +4,10 @@
 //! Invariant: absence is `Ok(None)` and only "no such name" is absence; every other failure of
 //! the backing filesystem is passed on as what it is.
 
-use super::{Devices, Errno, Filesystem, Result, Stat, markers, stat};
+use super::{Devices, Errno, Filesystem, Kind, Result, Stat, markers, stat};
 use crate::error::{Error, Result as Outcome};
 use parking_lot::RwLock;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Tree {
 
     /// Returns the attributes of `name` in `dir`, or `None` if there is no such name.
     pub fn probe(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
-        match stat::stat_at(dir, name, &self.devices) {
+        match self.stat_at(dir, name) {
             Err(Errno::NOENT) => Ok(None),
             other => other.map(Some),
         }
@@ -55,7 +55,16 @@ impl Tree {
 
     /// Returns the attributes of the object behind `fd`.
     pub fn stat(&self, fd: BorrowedFd<'_>) -> Result<Stat> {
-        stat::stat_at(fd, b"", &self.devices)
+        self.stat_at(fd, b"")
+    }
+
+    /// Returns the attributes that the filesystem tells, not the kernel's idea of a size.
+    fn stat_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
+        let stat = stat::stat_at(dir, name, &self.devices, AtFlags::empty())?;
+        if stat.kind == Kind::Regular && self.filesystem.cuts_short() {
+            return stat::stat_at(dir, name, &self.devices, AtFlags::STATX_FORCE_SYNC);
+        }
+        Ok(stat)
     }
 
     /// Opens the directory `name` in `dir` for naming things in it (`O_PATH`).

@@ -39,12 +39,25 @@ impl MergedFs {
                 Err(errno) => return Err(errno),
             }
         }
+        if done < buffer.len() {
+            self.is_its_end(id, &file, offset + done as u64)?;
+        }
         // A file that fits one request is not asked for again: the kernel caches it.
         let more_to_come = offset > 0 || done == buffer.len();
         if more_to_come && let Some(layer) = kept {
             self.files.put((id, layer), file);
         }
         Ok(done)
+    }
+
+    /// Requires that a read which came up short at `end` did so because the file ends there. The
+    /// kernel would take what we answer for the file's length.
+    fn is_its_end(&self, id: NodeId, file: &FileFd, end: u64) -> Outcome<()> {
+        let tree = self.tree(self.table.with(id, |node| node.layer())?);
+        if tree.filesystem().cuts_short() && tree.stat(file.as_fd())?.size > end {
+            return Err(Errno::IO);
+        }
+        Ok(())
     }
 
     /// Writes `data` at `offset` and returns the count. `from_cache` marks pages of a mapping.
@@ -177,8 +190,14 @@ impl MergedFs {
         length: usize,
     ) -> Outcome<usize> {
         let to = self.writable(target.0)?;
-        let (from, _) = self.surviving(source.0, || self.readable(source.0))?;
-        to.copy_from(from.as_fd(), source.1, target.1, length)
+        self.surviving(source.0, || {
+            let (from, _) = self.readable(source.0)?;
+            let copied = to.copy_from(from.as_fd(), source.1, target.1, length)?;
+            if copied == 0 {
+                self.is_its_end(source.0, &from, source.1)?;
+            }
+            Ok(copied)
+        })
     }
 
     /// Brings a file to stable storage; the lower's is there already.
