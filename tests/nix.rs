@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A test that takes longer hangs. The twenty rounds underneath take 40 seconds alone, more beside others.
+/// A test that takes longer hangs. The rounds of `underneath` take 40 seconds on an idle machine.
 const LIMIT_SECONDS: &str = "420";
 /// The kernel's OverlayFS is not mounted by `overstore run`, and forbids its layers to change.
 const NOT_THE_KERNELS: [&str; 2] = ["inside", "underneath"];

@@ -30,6 +30,8 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
         xattr: request.options.xattr,
         lower_ttl: request.options.lower_ttl,
         watch: request.options.watch,
+        repair: request.options.repair,
+        read_only: request.options.read_only,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::fuse::{self, Answer};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -80,6 +81,9 @@ impl View {
             "nodes": told("nodes"),
             "watched": told("watched"),
             "unwatched-because": told("unwatched-because"),
+            "repair": told("repair"),
+            "hidden": told("hidden"),
+            "hidden-count": told("hidden-count"),
         })
     }
 }
@@ -197,7 +201,11 @@ pub fn sync(merged: &Path) -> Result<()> {
         Some(dir) => fuse::control_barrier(&dir)?,
         None => Answer::Gone,
     };
-    let what = format!("sync {}", merged.display());
+    served(answer, format!("sync {}", merged.display()), merged)
+}
+
+/// Whether there was a driver to do what was asked.
+fn served(answer: Answer<()>, what: String, merged: &Path) -> Result<()> {
     match answer {
         Answer::Said(()) => Ok(()),
         Answer::Gone => Err(Error::environment(what, "its driver is gone")
@@ -207,6 +215,19 @@ pub fn sync(merged: &Path) -> Result<()> {
                 .hint("see `overstore status`"),
         ),
     }
+}
+
+/// Switches repair of the view at `merged` on or off.
+pub fn repair(merged: &Path, on: bool) -> Result<()> {
+    let answer = match open(merged)? {
+        Some(dir) => fuse::control_repair(&dir, on)?,
+        None => Answer::Gone,
+    };
+    served(
+        answer,
+        format!("switch repair of {}", merged.display()),
+        merged,
+    )
 }
 
 /// Opens a directory; `None` if it is a mount whose driver is gone.
@@ -228,6 +249,7 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         "options": {
             "xattr": request.options.xattr,
             "watch": request.options.watch,
+            "repair": request.options.repair,
             "lower-ttl": request.options.lower_ttl.as_secs_f64(),
             "allow-other": request.options.allow_other,
             "ro": request.options.read_only,
@@ -242,6 +264,50 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         text["nodes"] = view.nodes().into();
         text["watched"] = view.unwatched().is_none().into();
         text["unwatched-because"] = view.unwatched().into();
+        let repair = view.repair_status();
+        text["repair"] = repair.on.into();
+        text["hidden-count"] = repair.hidden.len().into();
+        let room = fuse::STATUS_BYTES.saturating_sub(text.to_string().len());
+        text["hidden"] = fitting(&repair.hidden, room);
         text.to_string()
     })
+}
+
+/// Returns as many of `paths` as JSON as have room in so many bytes, with their key.
+fn fitting(paths: &[Vec<u8>], room: usize) -> Value {
+    let mut left = room.saturating_sub(r#","hidden":[]"#.len());
+    let paths = paths
+        .iter()
+        .map(|path| json_path(Path::new(OsStr::from_bytes(path))));
+    paths
+        .take_while(|path| {
+            let needed = path.to_string().len() + 1;
+            let fits = needed <= left;
+            left = left.saturating_sub(needed);
+            fits
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_hidden_names_is_cut_and_never_too_long() {
+        let mut paths: Vec<Vec<u8>> = (0..2000).map(|n| format!("name-{n}").into()).collect();
+        paths[3] = b"not \xff UTF-8 \"".to_vec();
+        for room in (0..2000).step_by(7) {
+            let list = fitting(&paths, room);
+            let count = list.as_array().expect("a list").len();
+            let text = format!(r#","hidden":{list}"#);
+            assert!(text.len() <= room || count == 0, "{room}: {text}");
+            let next = json_path(Path::new(OsStr::from_bytes(&paths[count])));
+            let longer = text.len() + next.to_string().len();
+            assert!(longer + 2 > room, "{room}: one more would fit");
+        }
+        let all = fitting(&paths[..5], 1000);
+        assert_eq!(all[3], Value::from(paths[3].clone()));
+        assert_eq!(all[4], "name-4");
+    }
 }

@@ -55,6 +55,26 @@ pub(super) enum Command {
         /// The merged directory
         merged: PathBuf,
     },
+    /// Lets removed lower objects be replaced by good ones, or ends that
+    ///
+    /// While repair is on, what is removed from the lower through the merged view is hidden, and a
+    /// good object can be put in its place: that is what `nix-store --verify --repair` does. The
+    /// lower itself is never changed. What was hidden and not replaced shows again when repair is
+    /// switched off or the driver ends; `overstore status` lists it. Root may switch it, and the
+    /// user who serves the view.
+    #[command(after_help = concat!(
+        "EXAMPLES\n  overstore repair on /m/nix/store\n  \
+        nix-store --store 'local-overlay://?...' --verify --check-contents --repair\n  \
+        overstore repair off /m/nix/store",
+        exit_codes!()
+    ))]
+    Repair {
+        /// What to switch it to
+        #[arg(value_enum)]
+        switch: Switch,
+        /// The merged directory
+        merged: PathBuf,
+    },
     /// Asks one driver for its status
     #[command(hide = true)]
     Probe {
@@ -85,6 +105,15 @@ pub(super) struct HookArgs {
     pub(super) merged: PathBuf,
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
 /// Who serves a merged view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum BackendChoice {
@@ -104,6 +133,7 @@ pub(super) struct StoreArgs {
     /// lowerdir=DIR, upperdir=DIR, workdir=DIR  the layers, instead of a store URL;
     /// ro  refuse every change;
     /// xattr  pass extended attributes through;
+    /// repair  let removed lower objects be replaced (see `overstore repair`);
     /// lower-ttl=SECONDS  how long to trust names in layers that cannot be watched (1);
     /// watch=off  do not watch the layers: somebody changes them whom this machine does not see;
     /// allow_other, noallow_other  whether other users may enter (wherever permitted);
@@ -191,6 +221,9 @@ pub(super) struct RunArgs {
     pid, uid, version     of the driver; null where it cannot be asked
   watched               whether changes of the layers show at once; null likewise
   unwatched-because     why not, or null
+  repair                whether lower objects may be removed from sight; null likewise
+  hidden                paths of those that are, from MERGED; a long list is cut
+  hidden-count          how many they are
   nodes                 how many objects the kernel knows; null likewise\n  \
     options               an object; null likewise\n\n\
     EXAMPLES\n  overstore status\n  overstore status --json /m/nix/store\n\n\

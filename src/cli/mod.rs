@@ -12,7 +12,7 @@ mod run;
 mod status;
 
 use crate::error::{Error, Result};
-use args::{Arguments, Command, HookArgs};
+use args::{Arguments, Command, HookArgs, Switch};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -44,6 +44,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Status(wanted) => status::status(&wanted),
         Command::Sync { merged } => sync(&merged),
+        Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
     };
     finish(result)
@@ -75,10 +76,15 @@ fn sync(merged: &Path) -> Result<u8> {
     Ok(0)
 }
 
+fn repair(switch: Switch, merged: &Path) -> Result<u8> {
+    crate::backend::status::repair(merged, switch == Switch::On)?;
+    Ok(0)
+}
+
 /// Returns the known command that was given, by which its help is found.
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
-    let known = ["mount", "umount", "run", "status", "sync"];
+    let known = ["mount", "umount", "run", "status", "sync", "repair"];
     known.into_iter().find(|name| given == name)
 }
 

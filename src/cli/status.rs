@@ -38,13 +38,36 @@ pub(super) fn status(wanted: &StatusArgs) -> Result<u8> {
 
 fn describe(view: &View) -> String {
     format!(
-        "{}\n  lower    {}\n  upper    {}\n  served   {}\n  changes  {}\n",
+        "{}\n  lower    {}\n  upper    {}\n  served   {}\n  changes  {}\n{}",
         view.merged.display(),
         view.lower.display(),
         view.upper.display(),
         served(view),
         changes(view),
+        repair(view),
     )
+}
+
+/// What repair hides, if it is on.
+fn repair(view: &View) -> String {
+    let told = |key| view.driver.as_ref().and_then(|driver| driver.get(key));
+    if told("repair") != Some(&Value::Bool(true)) {
+        return String::new();
+    }
+    let count = told("hidden-count").and_then(Value::as_u64).unwrap_or(0);
+    let listed = told("hidden").and_then(Value::as_array);
+    let listed = listed.map_or(&[][..], Vec::as_slice);
+    let mut text = format!("  repair   on, {count} hidden\n");
+    for path in listed {
+        let path = path
+            .as_str()
+            .map_or_else(|| path.to_string(), |p| p.escape_debug().to_string());
+        text += &format!("           {path}\n");
+    }
+    if count > listed.len() as u64 {
+        text += "           ...\n";
+    }
+    text
 }
 
 /// When changes of the layers show.

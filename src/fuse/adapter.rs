@@ -81,8 +81,8 @@ impl Filesystem for Adapter {
 
     fn ioctl(
         &self,
-        _req: &Request,
-        _ino: INodeNo,
+        req: &Request,
+        ino: INodeNo,
         _fh: FileHandle,
         flags: IoctlFlags,
         cmd: u32,
@@ -91,7 +91,8 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         // First and without a lock: every open() of Python asks whether it got a terminal.
-        let ours = control::is_status(cmd) || control::is_barrier(cmd);
+        let switch = control::repair(cmd);
+        let ours = control::is_status(cmd) || control::is_barrier(cmd) || switch.is_some();
         if !ours || !flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
             return reply.error(Errno::ENOTTY);
         }
@@ -99,6 +100,9 @@ impl Filesystem for Adapter {
             // Answered by the thread that tells the kernel: it may wait for lookups that wait for
             // this one.
             return self.fs.barrier(Box::new(move || reply.ioctl(0, &[])));
+        }
+        if let Some(on) = switch {
+            return self.switch_repair(req, ino, on, reply);
         }
         let text = (self.status)(&self.fs);
         match i32::try_from(text.len()) {
@@ -594,6 +598,18 @@ impl Filesystem for Adapter {
 }
 
 impl Adapter {
+    /// Root of the mount's user namespace and the driver's own user may; the answer comes when the
+    /// kernel has been told of everything that shows again.
+    fn switch_repair(&self, req: &Request, ino: INodeNo, on: bool, reply: ReplyIoctl) {
+        if req.uid() != 0 && req.uid() != rustix::process::geteuid().as_raw() {
+            return reply.error(Errno::EPERM);
+        }
+        match guarded("switch repair", ino, || self.fs.set_repair(on)) {
+            Ok(()) => self.fs.after_notices(Box::new(move || reply.ioctl(0, &[]))),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
     fn make(
         &self,
         operation: &str,

@@ -19,6 +19,15 @@ pub(super) fn is_barrier(command: u32) -> bool {
     command == control::BARRIER
 }
 
+/// Whether an ioctl number switches repair, and whether on or off.
+pub(super) fn repair(command: u32) -> Option<bool> {
+    match command {
+        control::REPAIR_ON => Some(true),
+        control::REPAIR_OFF => Some(false),
+        _ => None,
+    }
+}
+
 /// What came back over the control channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<T> {
@@ -43,6 +52,25 @@ fn answer<T>(what: &str, result: std::result::Result<T, Errno>) -> Result<Answer
 /// `O_PATH`) has made every earlier change of the layers visible.
 pub fn control_barrier(dir: &OwnedFd) -> Result<Answer<()>> {
     answer("wait for the driver", control::barrier(dir.as_fd()))
+}
+
+/// Switches repair of the merged directory `dir` (an open directory descriptor, not `O_PATH`) on
+/// or off. Off, everything that was hidden shows when this returns.
+pub fn control_repair(dir: &OwnedFd, on: bool) -> Result<Answer<()>> {
+    let what = if on {
+        "switch repair on"
+    } else {
+        "switch repair off"
+    };
+    match control::repair(dir.as_fd(), on) {
+        Err(Errno::PERM) => Err(Error::environment(what, Errno::PERM)
+            .hint("root and the user who serves the view may (see `overstore status`)")),
+        Err(Errno::ROFS) => {
+            Err(Error::environment(what, "the view is mounted read-only")
+                .hint("mount it without `ro`"))
+        }
+        other => answer(what, other),
+    }
 }
 
 /// Asks the driver of the merged directory `dir` (an open directory descriptor, not `O_PATH`) for

@@ -9,7 +9,7 @@ mod answer;
 mod control;
 mod notifier;
 
-pub use control::{Answer, STATUS_BYTES, control_barrier, control_status};
+pub use control::{Answer, STATUS_BYTES, control_barrier, control_repair, control_status};
 
 use crate::error::{Error, Result};
 use crate::merged::MergedFs;

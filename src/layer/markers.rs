@@ -87,6 +87,19 @@ pub(super) fn set_opaque(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Takes the opaque mark off the directory behind `fd`, whichever family it is of.
+pub(super) fn clear_opaque(fd: BorrowedFd<'_>) -> Result<()> {
+    let path = proc_path(fd);
+    for family in FAMILIES {
+        let name = [family, b"opaque"].concat();
+        match rustix::fs::removexattr(&path, &name[..]) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 /// Returns the attribute names of the object behind `path`, each ended by a NUL.
 pub(super) fn list(path: &str) -> Result<Vec<u8>> {
     grow(|buffer| rustix::fs::listxattr(path, buffer))

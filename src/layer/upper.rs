@@ -183,6 +183,30 @@ impl Upper {
 
     /// Marks the directory behind `dir` opaque, so that a lower one of its name stays hidden.
     pub fn set_opaque(&self, dir: BorrowedFd<'_>) -> Result<()> {
-        markers::set_opaque(dir)
+        self.with_write_bit(dir, || markers::set_opaque(dir))
+    }
+
+    /// Takes the opaque mark off again.
+    pub fn clear_opaque(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        self.with_write_bit(dir, || markers::clear_opaque(dir))
+    }
+
+    /// Changes an attribute of the directory behind `dir`. Root does not care for its mode; any
+    /// other owner gives himself the right to write for the moment.
+    fn with_write_bit(&self, dir: BorrowedFd<'_>, change: impl Fn() -> Result<()>) -> Result<()> {
+        match change() {
+            Err(Errno::ACCESS) => {}
+            done => return done,
+        }
+        let _one_at_a_time = self.widening.lock();
+        let stat = self.stat(dir)?;
+        if stat.uid != self.own.uid {
+            return Err(Errno::ACCESS);
+        }
+        let mode = u32::from(stat.mode);
+        self.set_mode(dir, mode | 0o200)?;
+        let changed = change();
+        self.set_mode(dir, mode)?;
+        changed
     }
 }

@@ -37,6 +37,8 @@ pub struct MountOptions {
     pub lower_ttl: Duration,
     /// `watch=on|off`: follow changes of the layers as they happen, where that can work.
     pub watch: bool,
+    /// `repair=on|off`: let lower objects be removed from sight and replaced.
+    pub repair: bool,
     /// `nix-check=on|off`: refuse paths that Nix's `check-mount` cannot match.
     pub nix_check: bool,
     /// `allow_other`: let other users in; `None` is for the backend to decide.
@@ -67,6 +69,7 @@ impl Default for MountOptions {
             xattr: false,
             lower_ttl: DEFAULT_LOWER_TTL,
             watch: true,
+            repair: false,
             nix_check: true,
             allow_other: None,
             read_only: false,
@@ -178,6 +181,7 @@ impl MountOptions {
         match name {
             b"xattr" => self.xattr = switch(name, value)?,
             b"watch" => self.watch = switch(name, value)?,
+            b"repair" => self.repair = switch(name, value)?,
             b"nix-check" => self.nix_check = switch(name, value)?,
             b"allow_other" => self.allow_other = Some(switch(name, value)?),
             b"lower-ttl" => self.lower_ttl = duration(name, value)?,
@@ -193,6 +197,8 @@ impl MountOptions {
         match word {
             b"xattr" => self.xattr = true,
             b"noxattr" => self.xattr = false,
+            b"repair" => self.repair = true,
+            b"norepair" => self.repair = false,
             b"allow_other" => self.allow_other = Some(true),
             b"noallow_other" => self.allow_other = Some(false),
             _ => return self.set_generic_word(word),
@@ -252,8 +258,8 @@ fn unknown(name: &[u8], value: Option<&[u8]>) -> Error {
         return Error::usage(shown, "needs a value").hint(format!("write {name}=VALUE"));
     }
     Error::usage(shown, "unknown").hint(
-        "options are lowerdir=, upperdir=, workdir=, xattr, lower-ttl=, watch=, nix-check=, \
-         allow_other and those of mount(8)",
+        "options are lowerdir=, upperdir=, workdir=, xattr, repair, lower-ttl=, watch=, \
+         nix-check=, allow_other and those of mount(8)",
     )
 }
 

@@ -549,7 +549,7 @@ fn mount_options_give_a_layout() {
 #[test]
 fn later_options_win() {
     let (layout, mount) = options(&[
-        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,watch=off,nix-check=off,allow_other,noatime",
+        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,watch=off,repair,nix-check=off,allow_other,noatime",
         "lowerdir=/b,lower-ttl=250ms,noallow_other,strictatime,suid,dev,noexec,sync,dirsync,nodiratime,ro,nofail,x-systemd.automount,_netdev,comment=x",
     ])
     .unwrap();
@@ -558,6 +558,7 @@ fn later_options_win() {
         xattr: true,
         lower_ttl: std::time::Duration::from_millis(250),
         watch: false,
+        repair: true,
         nix_check: false,
         allow_other: Some(false),
         read_only: true,
@@ -626,7 +627,7 @@ fn wrong_options_are_named() {
             "{list}"
         );
     }
-    for unknown in ["repair", "remount", "metacopy=on", "xattrs"] {
+    for unknown in ["repairs", "remount", "metacopy=on", "xattrs"] {
         let error = options(&[unknown]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("option {unknown}: unknown; options are ")),

@@ -51,6 +51,9 @@ impl MergedFs {
 
     /// Changes the attributes of a node and returns the new ones.
     pub fn setattr(&self, id: NodeId, change: &AttrChange) -> Outcome<Attributes> {
+        if let Some(pretended) = self.pretend_mode(id, change)? {
+            return Ok(pretended);
+        }
         let (located, object) = self.changeable(id)?;
         if let Some(size) = change.size {
             self.writable(id)?.truncate(size)?;
@@ -88,7 +91,7 @@ impl MergedFs {
         }
     }
 
-    fn answer(&self, id: NodeId, stat: Stat) -> Outcome<Attributes> {
+    pub(super) fn answer(&self, id: NodeId, stat: Stat) -> Outcome<Attributes> {
         let signed = sign(&stat);
         let (merged, settled, known) = self.table.with(id, |node| {
             let merged = node.merging == Merging::Merged && node.upper.and(node.lower).is_some();

@@ -8,7 +8,8 @@
 use super::locate::Sides;
 use super::lookup::{Entry, Looked};
 use super::node::NodeId;
-use super::{LINKS, MergedFs, Notice, Outcome};
+use super::staging::is_reserved;
+use super::{MergedFs, Notice, Outcome};
 use crate::layer::{DirEntry, Errno, Ino, Kind, LayerId, Listed, Stat, Timestamp, Tree};
 use crate::merge::{Item, Listing};
 use parking_lot::Mutex;
@@ -52,8 +53,8 @@ struct OwnedItem {
     item: ListItem<'static>,
 }
 
-type Info = (Ino, Kind);
-type Scan = Vec<(Box<[u8]>, Item<Info>)>;
+pub(super) type Info = (Ino, Kind);
+pub(super) type Scan = Vec<(Box<[u8]>, Item<Info>)>;
 
 /// When a directory was last seen: its number, times of content and of attributes.
 type Stamp = (Ino, Timestamp, Timestamp);
@@ -66,6 +67,8 @@ pub(super) struct MergedListing {
     read: bool,
     upper: Option<Stamp>,
     lower: Option<Stamp>,
+    /// What repair hid when the lower was read, see [`super::hidden::Hidden::version`].
+    hidden: u64,
 }
 
 impl MergedFs {
@@ -215,7 +218,8 @@ impl MergedFs {
             let Some(item) = examine(tree, dir.as_fd(), &entry)? else {
                 return Ok(Listed::More);
             };
-            if item.whiteout && layer == LayerId::Lower {
+            let lower = layer == LayerId::Lower;
+            if lower && (item.whiteout || self.hides(id, dir.as_fd(), entry.name)?) {
                 return Ok(Listed::More);
             }
             let (ino, kind) = item.info;
@@ -296,14 +300,17 @@ impl MergedFs {
         upper: &OwnedFd,
         lower: &OwnedFd,
     ) -> Outcome<()> {
-        if let Some((stamp, scan)) = scan_if_changed(&self.upper, upper, kept.upper)? {
+        if let Some((stamp, mut scan)) = scan_if_changed(&self.upper, upper, kept.upper)? {
+            scan.retain(|(name, _)| !is_reserved(id, name));
             kept.listing.set_upper(scan);
             kept.upper = stamp;
         }
-        if let Some((stamp, mut scan)) = scan_if_changed(&self.lower, lower, kept.lower)? {
-            if id == NodeId::ROOT {
-                scan.retain(|(name, _)| &**name != LINKS);
-            }
+        let number = self.table.with(id, |node| node.lower)?;
+        let hidden = number.map_or(0, |number| self.hidden.version(number));
+        let before = kept.lower.filter(|_| kept.hidden == hidden);
+        if let Some((stamp, mut scan)) = scan_if_changed(&self.lower, lower, before)? {
+            self.show_lower(id, lower.as_fd(), &mut scan)?;
+            kept.hidden = hidden;
             kept.listing.set_lower(scan);
             kept.lower = stamp;
         }

@@ -126,6 +126,7 @@ impl MergedFs {
             return Ok(located);
         };
         let dir = self.dir_fd(parent, located.layer)?;
+        let name = self.standing_at(parent, located.layer, name);
         Ok(Located {
             place: Place::Named(dir, name),
             ..located
@@ -283,10 +284,12 @@ impl MergedFs {
     /// Opens one side of a directory by its name in `parent`.
     fn open_dir(&self, id: NodeId, layer: LayerId, parent: BorrowedFd<'_>) -> Outcome<OwnedFd> {
         let tree = self.tree(layer);
-        let (name, own, located) = self.table.with(id, |node| {
+        let ((above, name), own, located) = self.table.with(id, |node| {
             let located = Located::new(node, Place::Root);
-            (node.name.clone(), node.ino_in(layer), located)
+            let place = (node.parent, node.name.clone());
+            (place, node.ino_in(layer), located)
         })?;
+        let name = self.standing_at(above, layer, name);
         let dir = tree.open_dir(parent, &name).map_err(gone_is_stale)?;
         let stat = tree.stat(dir.as_fd())?;
         if layer == located.layer {

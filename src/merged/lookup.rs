@@ -7,6 +7,7 @@
 
 use super::locate::{Sides, gone_is_stale};
 use super::node::{Found, Merging, Node, NodeId};
+use super::staging::is_reserved;
 use super::{FOREVER, LINKS, MergedFs, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Lower, Stat, Upper};
 use crate::merge::{Probe, Resolution, resolve};
@@ -46,17 +47,29 @@ pub(super) struct Survey {
     pub(super) upper: Option<Stat>,
     pub(super) lower: Option<Stat>,
     pub(super) shown: Resolution,
+    /// What repair has taken out of sight there.
+    pub(super) concealed: Option<Stat>,
 }
 
 impl Survey {
     /// Whether the lower has a directory under the name, shown or hidden.
     pub(super) fn lower_has_dir(&self) -> bool {
-        self.lower.is_some_and(|stat| stat.kind == Kind::Directory)
+        self.lower
+            .or(self.concealed)
+            .is_some_and(|stat| stat.kind == Kind::Directory)
+    }
+
+    /// Whether repair has taken a lower directory of the name out of sight.
+    pub(super) fn conceals_dir(&self) -> bool {
+        self.concealed
+            .is_some_and(|stat| stat.kind == Kind::Directory)
     }
 
     /// Whether the lower has anything under the name, shown or hidden.
     pub(super) fn lower_present(&self) -> bool {
-        self.lower.is_some_and(|stat| !stat.is_zero_device())
+        self.lower
+            .or(self.concealed)
+            .is_some_and(|stat| !stat.is_zero_device())
     }
 
     /// Whether the upper's object is a directory.
@@ -94,6 +107,9 @@ impl MergedFs {
     }
 
     pub(super) fn lookup_in(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Looked> {
+        if is_reserved(parent, name) {
+            return Ok(Looked::Absent(FOREVER));
+        }
         let upper = self.probe_upper(sides, name)?;
         let decided = upper.is_some_and(|s| s.kind != Kind::Directory && !s.is_zero_device());
         let lower = if decided {
@@ -126,7 +142,7 @@ impl MergedFs {
 
     /// Makes the node of what was found known to the kernel.
     pub(super) fn enter(&self, parent: NodeId, name: &[u8], found: &Found) -> Outcome<Entry> {
-        let entry_ttl = self.entry_ttl(parent, found.settled)?;
+        let entry_ttl = self.entry_ttl(parent, name, found.settled)?;
         let node = self.table.admit(parent, name, found);
         if parent == NodeId::ROOT && found.layer == LayerId::Upper {
             self.tops.remember(name, node);
@@ -148,6 +164,12 @@ impl MergedFs {
     /// The attributes as the merged view shows them.
     pub(super) fn shown(&self, mut stat: Stat, merged_dir: bool) -> Stat {
         self.ids.apply(&mut stat);
+        if stat.kind == Kind::Directory
+            && self.hidden.any()
+            && let Some(mode) = self.hidden.mode_of((stat.ino, stat.birth))
+        {
+            stat.mode = mode;
+        }
         if merged_dir {
             // The number of subdirectories of both sides is not known: 1 says so, as OverlayFS does.
             stat.nlink = 1;
@@ -211,11 +233,14 @@ impl MergedFs {
     /// How long the kernel may believe that there is no such name.
     fn absent_ttl(&self, parent: NodeId, name: &[u8]) -> Outcome<Duration> {
         let told = parent != NodeId::ROOT || self.tops.remember_absent(name);
-        self.entry_ttl(parent, told)
+        self.entry_ttl(parent, name, told)
     }
 
     /// How long a name may be trusted to lead to the same object, or to nothing.
-    fn entry_ttl(&self, parent: NodeId, settled: bool) -> Outcome<Duration> {
+    fn entry_ttl(&self, parent: NodeId, name: &[u8], settled: bool) -> Outcome<Duration> {
+        if self.rests_on_repair(parent, name) {
+            return Ok(Duration::ZERO);
+        }
         let lasting = match parent {
             NodeId::ROOT => settled && self.watching.on(),
             _ => self.table.with(parent, |node| node.settled)?,
@@ -250,13 +275,19 @@ impl MergedFs {
     ) -> Outcome<Option<Stat>> {
         match &sides.lower {
             Some(_) if parent == NodeId::ROOT && name == LINKS => Ok(None),
-            Some(dir) => self.lower.probe(dir.as_fd(), name),
+            Some(dir) => match self.lower_name(parent, dir.as_fd(), name)? {
+                Some(name) => self.lower.probe(dir.as_fd(), &name),
+                None => Ok(None),
+            },
             None => Ok(None),
         }
     }
 
     /// Finds out everything about a name, for a change of it.
     pub(super) fn survey(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Survey> {
+        if is_reserved(parent, name) {
+            return Err(Errno::PERM);
+        }
         let upper = self.probe_upper(sides, name)?;
         let lower = self.probe_lower(parent, sides, name)?;
         let mut shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
@@ -269,6 +300,7 @@ impl MergedFs {
             upper,
             lower,
             shown,
+            concealed: self.concealed(parent, sides, name)?,
         })
     }
 }

@@ -2,7 +2,8 @@
 //! Making new names.
 //!
 //! Invariant: a new object never shadows a name silently: both layers are asked first, and a
-//! name that is taken is ESTALE, on which the kernel looks again. New objects are made in place.
+//! name that is taken is ESTALE, on which the kernel looks again. New objects are made in place,
+//! but for those of `staging`.
 //! What fails leaves the name as it was: a whiteout that had to go comes back.
 
 use super::directory::UpperDir;
@@ -40,14 +41,13 @@ impl MergedFs {
             // It would hide the lower name instead of being shown.
             return Err(Errno::PERM);
         }
+        if matches!(kind, NewKind::Directory) && survey.lower_has_dir() {
+            let made = self.make_opaque(&dir, name, &survey, mode, owner)?;
+            return self.enter_new(parent, name, made.as_fd());
+        }
         let made = self.uncovered(&dir, name, &survey, || {
-            let made = self
-                .room
-                .wait_for(|| self.upper.make(dir.fd(), name, kind, mode, owner))?;
-            if matches!(kind, NewKind::Directory) && survey.lower_has_dir() {
-                self.hide_lower(&dir, name, made.as_fd())?;
-            }
-            Ok(made)
+            self.room
+                .wait_for(|| self.upper.make(dir.fd(), name, kind, mode, owner))
         })?;
         self.enter_new(parent, name, made.as_fd())
     }
@@ -79,7 +79,7 @@ impl MergedFs {
 
     /// Runs `make` after taking away a whiteout that stands where the new object is to be. If it
     /// fails the whiteout comes back: the lower name was hidden, and stays so.
-    fn uncovered<T>(
+    pub(super) fn uncovered<T>(
         &self,
         dir: &UpperDir,
         name: &[u8],
@@ -100,17 +100,8 @@ impl MergedFs {
         })
     }
 
-    /// Marks a new directory opaque, whose name was hidden by a whiteout: what that hid must not
-    /// show inside. A directory that cannot be marked goes again.
-    fn hide_lower(&self, dir: &UpperDir, name: &[u8], made: BorrowedFd<'_>) -> Outcome<()> {
-        self.upper.set_opaque(made).inspect_err(|_| {
-            if let Err(why) = self.upper.rmdir(dir.fd(), name) {
-                log::warn!("remove half-made {}: {why}", name.escape_ascii());
-            }
-        })
-    }
-
     fn enter_new(&self, parent: NodeId, name: &[u8], object: BorrowedFd<'_>) -> Outcome<Entry> {
+        self.replaced(parent, name);
         let stat = self.upper.stat(object)?;
         let settled = parent == NodeId::ROOT || self.table.with(parent, |node| node.settled)?;
         let merging = if stat.kind == Kind::Directory {
@@ -130,7 +121,7 @@ impl MergedFs {
 }
 
 /// The upper has the name although the probe did not see it: somebody was faster.
-fn taken_is_stale(errno: Errno) -> Errno {
+pub(super) fn taken_is_stale(errno: Errno) -> Errno {
     if errno == Errno::EXIST {
         Errno::STALE
     } else {
@@ -157,6 +148,8 @@ mod tests {
             xattr: false,
             lower_ttl: Duration::from_secs(1),
             watch: true,
+            repair: false,
+            read_only: false,
         };
         let fs = MergedFs::open(&options).unwrap();
         fs.upper.restore_whiteout(fs.upper.root(), b"d").unwrap();

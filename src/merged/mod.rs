@@ -9,6 +9,7 @@ mod attributes;
 mod directory;
 mod fds;
 mod file;
+mod hidden;
 mod hold;
 mod ids;
 mod list;
@@ -19,7 +20,9 @@ mod node;
 mod notice;
 mod remove;
 mod rename;
+mod repair;
 mod room;
+mod staging;
 mod table;
 mod tops;
 mod twin;
@@ -28,6 +31,7 @@ mod xattr;
 
 pub use crate::layer::{Errno, Kind, Listed, NewKind, Owner, Stat, TimeChange, Times, Timestamp};
 pub use attributes::{AttrChange, Attributes};
+pub use hidden::RepairStatus;
 pub use list::ListItem;
 pub use lookup::{Entry, Looked};
 pub use node::NodeId;
@@ -68,6 +72,10 @@ pub struct Options {
     pub lower_ttl: Duration,
     /// Whether the layers are to be watched, where that can work (`-o watch=on`).
     pub watch: bool,
+    /// Whether lower names may be removed from sight from the start (`-o repair`).
+    pub repair: bool,
+    /// Whether the kernel refuses every change before it asks.
+    pub read_only: bool,
 }
 
 /// A merged view that is ready to be served.
@@ -79,6 +87,8 @@ pub struct MergedFs {
     lower_root: Arc<OwnedFd>,
     xattr: bool,
     lower_ttl: Duration,
+    read_only: bool,
+    hidden: hidden::Hidden,
     ids: ids::Squash,
     privileged: bool,
     table: table::Table,
@@ -115,6 +125,9 @@ impl MergedFs {
             share(&lower).map_err(failed)?,
         );
         let root = lookup::root_node(&upper, &lower).map_err(failed)?;
+        if !options.read_only {
+            staging::sweep(&upper);
+        }
         let (dirs, files) = fds::capacities();
         let (notices, inbox) = mpsc::channel();
         Ok(MergedFs {
@@ -124,6 +137,8 @@ impl MergedFs {
             lower_root,
             xattr: options.xattr,
             lower_ttl: options.lower_ttl,
+            read_only: options.read_only,
+            hidden: hidden::Hidden::new(options.repair && !options.read_only),
             ids: ids::Squash::of_this_process()?,
             privileged: rustix::process::geteuid().is_root(),
             table: table::Table::new(root),

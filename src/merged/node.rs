@@ -59,6 +59,9 @@ pub(super) struct Node {
     pub(super) children: u32,
     /// Holds the object once its name is gone.
     pub(super) held: Option<Held>,
+    /// Whether this is a lower directory that was removed from sight. For the kernel it is dead for
+    /// ever: when the object comes back it is another node.
+    pub(super) dead: bool,
 }
 
 /// A descriptor that keeps an object whose name is gone, and with it its inode number.
@@ -131,6 +134,7 @@ impl Node {
             lookups: 1,
             children: 0,
             held: None,
+            dead: false,
         }
     }
 
@@ -250,7 +254,7 @@ impl Node {
         let written = found.layer == LayerId::Lower
             && found.stat.kind == Kind::Regular
             && self.sign != sign(&found.stat);
-        same_object && !written
+        same_object && !written && !self.dead
     }
 }
 

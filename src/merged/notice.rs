@@ -65,7 +65,7 @@ impl MergedFs {
     }
 
     /// Calls `done` once the kernel has been told everything before.
-    pub(super) fn after_notices(&self, done: Done) {
+    pub fn after_notices(&self, done: Done) {
         self.send(Message::Done(done));
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Removing names.
 //!
-//! Invariant: what is removed is the upper's object; a lower one of the name shows again.
+//! Invariant: what is removed is the upper's object; a lower one of the name shows again, unless
+//! repair takes it out of sight.
 
 use super::directory::{UpperDir, errno};
 use super::node::{Found, Merging, NodeId};
@@ -12,32 +13,43 @@ use crate::merge;
 impl MergedFs {
     /// Removes `name`, which is not a directory, for `user`.
     pub fn unlink(&self, parent: NodeId, name: &[u8], user: u32) -> Outcome<()> {
-        self.remove(parent, name, user, |dir| self.upper.unlink(dir.fd(), name))
+        self.remove(parent, name, user, false)
     }
 
     /// Removes the directory `name`, if its upper side is empty, for `user`.
     pub fn rmdir(&self, parent: NodeId, name: &[u8], user: u32) -> Outcome<()> {
-        self.remove(parent, name, user, |dir| self.upper.rmdir(dir.fd(), name))
+        self.remove(parent, name, user, true)
     }
 
-    fn remove(
-        &self,
-        parent: NodeId,
-        name: &[u8],
-        user: u32,
-        remove: impl FnOnce(&UpperDir) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let (dir, upper) = self.removable(parent, name)?;
-        let _moving = self.moving.read();
-        let leaving = self.hold((parent, dir.fd()), name, &upper, user)?;
-        self.after(leaving, remove(&dir), parent, name)
-    }
-
-    fn removable(&self, parent: NodeId, name: &[u8]) -> Outcome<(UpperDir, Stat)> {
+    fn remove(&self, parent: NodeId, name: &[u8], user: u32, directory: bool) -> Outcome<()> {
         let sides = self.sides(parent)?;
         let survey = self.survey(parent, &sides, name)?;
+        let _moving = self.moving.read();
+        if self.repairs(&survey) {
+            return self.remove_both((parent, name), sides, &survey, user, directory);
+        }
         merge::may_remove(survey.shown).map_err(errno)?;
-        Ok((UpperDir::of(sides)?, survey.upper.ok_or(Errno::STALE)?))
+        let upper = survey.upper.ok_or(Errno::STALE)?;
+        self.remove_upper(parent, &UpperDir::of(sides)?, name, &upper, user, directory)
+    }
+
+    /// Removes the upper's object `name`.
+    pub(super) fn remove_upper(
+        &self,
+        parent: NodeId,
+        dir: &UpperDir,
+        name: &[u8],
+        upper: &Stat,
+        user: u32,
+        directory: bool,
+    ) -> Outcome<()> {
+        let leaving = self.hold((parent, dir.fd()), name, upper, user)?;
+        let removed = if directory {
+            self.upper.rmdir(dir.fd(), name)
+        } else {
+            self.upper.unlink(dir.fd(), name)
+        };
+        self.after(leaving, removed, parent, name)
     }
 
     /// Returns the node of an upper object, if the kernel knows it.

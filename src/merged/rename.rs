@@ -1,23 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Moving names.
 //!
-//! Invariant: a rename is one `renameat2` in the upper or nothing.
+//! Invariant: a rename is one `renameat2` in the upper or nothing; with repair also a change of
+//! what is hidden, which is undone if that fails.
 
 use super::directory::{UpperDir, errno};
 use super::locate::Sides;
 use super::lookup::Survey;
-use super::node::NodeId;
-use super::{MergedFs, Outcome};
-use crate::layer::{Errno, Listed};
+use super::node::{Merging, NodeId};
+use super::{LINKS, MergedFs, Outcome};
+use crate::layer::{Errno, Stat};
 use crate::merge::{self, Resolution, Side};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// `RENAME_EXCHANGE` of `renameat2(2)`.
-const EXCHANGE: u32 = 2;
+pub(super) const EXCHANGE: u32 = 2;
 /// `RENAME_WHITEOUT` of `renameat2(2)`.
 const WHITEOUT: u32 = 4;
 /// `RENAME_NOREPLACE` of `renameat2(2)`.
-const NOREPLACE: u32 = 1;
+pub(super) const NOREPLACE: u32 = 1;
+
+/// Both ends of a rename, with what is there.
+struct Ends<'a> {
+    from: (NodeId, &'a [u8]),
+    to: (NodeId, &'a [u8]),
+    source: Survey,
+    target: Survey,
+    flags: u32,
+}
+
+impl Ends<'_> {
+    fn exchange(&self) -> bool {
+        self.flags & EXCHANGE != 0
+    }
+
+    /// Whether both are names of one object, of which nothing would be moved.
+    fn same(&self) -> bool {
+        let object = |stat: Stat| (stat.ino, stat.birth);
+        self.source.upper.is_some()
+            && self.source.upper.map(object) == self.target.upper.map(object)
+    }
+}
 
 impl MergedFs {
     /// Moves `from` to `to` with the flags of `renameat2(2)`.
@@ -29,30 +52,95 @@ impl MergedFs {
         user: u32,
     ) -> Outcome<()> {
         let (from_sides, to_sides) = (self.sides(from.0)?, self.sides(to.0)?);
-        let source = self.survey(from.0, &from_sides, from.1)?;
-        let target = self.survey(to.0, &to_sides, to.1)?;
-        let exchange = flags & EXCHANGE != 0;
-        if flags & WHITEOUT != 0 && source.lower_present() {
+        let ends = Ends {
+            from,
+            to,
+            source: self.survey(from.0, &from_sides, from.1)?,
+            target: self.survey(to.0, &to_sides, to.1)?,
+            flags,
+        };
+        if flags & WHITEOUT != 0 && ends.source.lower_present() {
             // The device that is left behind would hide the lower name.
             return Err(Errno::INVAL);
         }
-        merge::may_rename(side(&source), side(&target), exchange).map_err(errno)?;
-        self.check_target(&to_sides, to, &target, flags)?;
-        let (from_dir, to_dir) = (UpperDir::of(from_sides)?, UpperDir::of(to_sides)?);
         let _moving = self.moving.read();
-        let moved = source.upper.as_ref().and_then(|stat| self.node_of(stat));
+        if self.may_set_aside(&ends) {
+            return self.set_aside(&ends, user);
+        }
+        let covers = self.covers(&ends);
+        let place = Side {
+            lower_has_dir: ends.target.lower_has_dir() && !covers,
+            ..side(&ends.target)
+        };
+        merge::may_rename(side(&ends.source), place, ends.exchange()).map_err(errno)?;
+        self.check_target(&to_sides, to, &ends.target, flags)?;
+        let repairs = self.repairs(&ends.source) && !ends.exchange() && !ends.same();
+        let hiding = match repairs {
+            true => Some(self.hide(from.0, &from_sides, from.1)?),
+            false => None,
+        };
+        let dirs = UpperDir::of(from_sides).and_then(|dir| Ok((dir, UpperDir::of(to_sides)?)));
+        let renamed = dirs.and_then(|dirs| self.rename_covering(&ends, &dirs, covers, user));
+        match (renamed, hiding) {
+            (Ok(()), Some(hiding)) => self.settle(hiding, &ends.source),
+            (Err(errno), Some(hiding)) => {
+                self.unhide(hiding, from.0, from.1);
+                return Err(errno);
+            }
+            (renamed, None) => renamed?,
+        }
+        self.replaced(to.0, to.1);
+        Ok(())
+    }
+
+    /// Renames in the upper, if need be with an opaque mark that goes again if that fails.
+    fn rename_covering(
+        &self,
+        ends: &Ends<'_>,
+        (from, to): &(UpperDir, UpperDir),
+        covers: bool,
+        user: u32,
+    ) -> Outcome<()> {
+        let cover = if covers {
+            self.cover(from, ends)?
+        } else {
+            None
+        };
+        let renamed = self.rename_upper(ends, from, to, user);
+        if let (Err(_), Some(cover)) = (&renamed, &cover)
+            && let Err(why) = self.upper.clear_opaque(cover.as_fd())
+        {
+            log::warn!("take an opaque mark off again: {why}");
+        }
+        renamed
+    }
+
+    /// Renames in the upper and tells the nodes.
+    fn rename_upper(
+        &self,
+        ends: &Ends<'_>,
+        from_dir: &UpperDir,
+        to_dir: &UpperDir,
+        user: u32,
+    ) -> Outcome<()> {
+        let (from, to, target) = (ends.from, ends.to, &ends.target);
+        let moved = ends
+            .source
+            .upper
+            .as_ref()
+            .and_then(|stat| self.node_of(stat));
         let met = target.upper.as_ref().and_then(|stat| self.node_of(stat));
         let replaced = match &target.upper {
-            Some(stat) if !exchange && met != moved => {
+            Some(stat) if !ends.exchange() && met != moved => {
                 self.hold((to.0, to_dir.fd()), to.1, stat, user)?
             }
             _ => None,
         };
         // A whiteout at the target does not exist for the caller.
         let flags = if target.whiteout() {
-            flags & !NOREPLACE
+            ends.flags & !NOREPLACE
         } else {
-            flags
+            ends.flags
         };
         let (old, new) = ((from_dir.fd(), from.1), (to_dir.fd(), to.1));
         let renamed = self.upper.rename(old, new, flags);
@@ -64,8 +152,83 @@ impl MergedFs {
         if let Some(id) = moved {
             self.table.moved(id, from, to);
         }
-        if let (true, Some(id)) = (exchange, met) {
+        if let (true, Some(id)) = (ends.exchange(), met) {
             self.table.moved(id, to, from);
+        }
+        Ok(())
+    }
+
+    /// Whether an upper directory is to stand where repair took a lower one, or all that it held,
+    /// out of sight: it must be opaque then.
+    fn covers(&self, ends: &Ends<'_>) -> bool {
+        let emptied = |stat: Stat| self.hidden.hides_in((stat.ino, stat.birth));
+        let merged = ends.target.shown == Resolution::Merged;
+        self.hidden.any()
+            && !ends.exchange()
+            && ends.source.upper_is_dir()
+            && (ends.target.conceals_dir() || merged && ends.target.lower.is_some_and(emptied))
+    }
+
+    /// Marks the directory that is about to be moved; returns it unless it was marked already.
+    fn cover(&self, from_dir: &UpperDir, ends: &Ends<'_>) -> Outcome<Option<OwnedFd>> {
+        let source = ends.source.upper.ok_or(Errno::STALE)?;
+        let object = self.upper.open_dir(from_dir.fd(), ends.from.1)?;
+        let stat = self.upper.stat(object.as_fd())?;
+        if (stat.ino, stat.birth) != (source.ino, source.birth) {
+            return Err(Errno::STALE);
+        }
+        if self.upper.marks(object.as_fd())?.opaque {
+            return Ok(None);
+        }
+        self.mark_opaque(object.as_fd())?;
+        self.set_merging(&source, Merging::Opaque);
+        Ok(Some(object))
+    }
+
+    fn set_merging(&self, upper: &Stat, merging: Merging) {
+        if let Some(id) = self.node_of(upper) {
+            // A node that was forgotten meanwhile reads the marks when it comes back.
+            let _forgotten = self.table.with_mut(id, |node| node.merging = merging);
+        }
+    }
+
+    /// Whether repair may let a lower top-level object go by another name: a free one, and none
+    /// at which an upper directory would merge with what it has nothing to do with.
+    fn may_set_aside(&self, ends: &Ends<'_>) -> bool {
+        let from = ends.source.shown;
+        let tops = ends.from.0 == NodeId::ROOT && ends.to.0 == NodeId::ROOT;
+        let free = ends.target.shown == Resolution::Absent && ends.target.upper.is_none();
+        let back = self.hidden.real_name(ends.from.1).as_deref() == Some(ends.to.1);
+        self.hidden.on()
+            && tops
+            && matches!(from, Resolution::Lower | Resolution::Merged)
+            && free
+            && !ends.exchange()
+            && ends.to.1 != LINKS
+            && (from == Resolution::Lower || back || !ends.target.lower_has_dir())
+    }
+
+    /// Gives a lower top-level object another name; an upper side goes along on the disk.
+    fn set_aside(&self, ends: &Ends<'_>, user: u32) -> Outcome<()> {
+        let top = self.lower.stat(self.lower.root())?;
+        let top = (top.ino, top.birth);
+        self.hidden.set_aside(top, ends.from.1, ends.to.1)?;
+        if ends.source.upper.is_some() {
+            let dir = || UpperDir::of(self.sides(NodeId::ROOT)?);
+            let renamed = dir().and_then(|from| self.rename_upper(ends, &from, &dir()?, user));
+            return renamed.inspect_err(|_| {
+                if let Err(why) = self.hidden.set_aside(top, ends.to.1, ends.from.1) {
+                    log::debug!("repair was switched off meanwhile: {why}");
+                }
+            });
+        }
+        let moved = ends
+            .source
+            .lower
+            .as_ref()
+            .and_then(|stat| self.node_of_lower(stat));
+        if let Some(id) = moved {
+            self.table.moved(id, ends.from, ends.to);
         }
         Ok(())
     }
@@ -87,24 +250,10 @@ impl MergedFs {
         if flags & NOREPLACE != 0 && target.shown != Resolution::Absent {
             return Err(Errno::EXIST);
         }
-        if target.shown == Resolution::Merged && !self.lower_is_empty(sides, to.1)? {
+        if target.shown == Resolution::Merged && !self.lower_is_empty(to.0, sides, to.1)? {
             return Err(Errno::NOTEMPTY);
         }
         Ok(())
-    }
-
-    /// Whether the lower directory `name` shows nothing.
-    fn lower_is_empty(&self, sides: &Sides, name: &[u8]) -> Outcome<bool> {
-        let Some(parent) = &sides.lower else {
-            return Ok(true);
-        };
-        let dir = self.lower.open_dir(parent.as_fd(), name)?;
-        let mut empty = true;
-        self.lower.read_dir(dir.as_fd(), 0, |entry| {
-            empty &= entry.is_dots();
-            Ok::<_, Errno>(if empty { Listed::More } else { Listed::Full })
-        })?;
-        Ok(empty)
     }
 }
 

@@ -149,6 +149,9 @@ impl MergedFs {
             };
             let dir = self.dir_fd(parent, LayerId::Lower)?;
             for (id, (_, name)) in below {
+                if self.hides(parent, dir.as_fd(), &name)? {
+                    continue;
+                }
                 let Some(twin) = self.lower.probe(dir.as_fd(), &name)? else {
                     continue;
                 };

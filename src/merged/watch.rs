@@ -7,6 +7,7 @@
 //! watched, nothing about such a name is kept longer than `lower-ttl`.
 
 use super::node::NodeId;
+use super::staging::is_reserved;
 use super::{MergedFs, Notice, Outcome};
 use crate::layer::{Change, Errno, Listed, Watch};
 use parking_lot::Mutex;
@@ -146,6 +147,8 @@ impl MergedFs {
         let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
         let mut everything = false;
         watch.drain(|change| match change {
+            // The kernel knows of no reserved name.
+            Change::Name(_, name) if is_reserved(NodeId::ROOT, name) => {}
             Change::Name(_, name) => drop(names.insert(name.into())),
             Change::Overflow => everything = true,
             Change::Lost(layer) => {
@@ -183,7 +186,7 @@ impl MergedFs {
             return Ok(());
         };
         if self.upper.probe(self.upper.root(), name)?.is_none()
-            && let Some(twin) = self.lower.probe(self.lower.root(), name)?
+            && let Some(twin) = self.probe_lower(NodeId::ROOT, &self.sides(NodeId::ROOT)?, name)?
         {
             return self.adopt_top(name, &twin);
         }

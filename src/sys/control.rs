@@ -27,6 +27,20 @@ pub const BARRIER: u32 = {
     number as u32
 };
 
+/// The number of the ioctl that switches repair on.
+pub const REPAIR_ON: u32 = {
+    let number = nix::request_code_none!(LETTER, 3);
+    // Linux ioctl numbers have 32 bits.
+    number as u32
+};
+
+/// The number of the ioctl that switches repair off; when it returns, what was hidden shows.
+pub const REPAIR_OFF: u32 = {
+    let number = nix::request_code_none!(LETTER, 4);
+    // Linux ioctl numbers have 32 bits.
+    number as u32
+};
+
 /// Asks the filesystem of the directory `dir` for its status text. Any filesystem but ours
 /// answers ENOTTY.
 pub fn status(dir: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
@@ -46,8 +60,18 @@ pub fn status(dir: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 
 /// Waits until every change made before is visible below the directory `dir`.
 pub fn barrier(dir: BorrowedFd<'_>) -> Result<(), Errno> {
+    plain(dir, BARRIER)
+}
+
+/// Switches repair of the merged view at the directory `dir`.
+pub fn repair(dir: BorrowedFd<'_>, on: bool) -> Result<(), Errno> {
+    plain(dir, if on { REPAIR_ON } else { REPAIR_OFF })
+}
+
+/// Does one of our ioctls that have no argument.
+fn plain(dir: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
     // SAFETY: the request number says that there is no argument.
-    let result = unsafe { libc::ioctl(dir.as_raw_fd(), libc::Ioctl::from(BARRIER)) };
+    let result = unsafe { libc::ioctl(dir.as_raw_fd(), libc::Ioctl::from(number)) };
     if result < 0 {
         Err(last_errno())
     } else {

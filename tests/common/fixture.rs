@@ -33,6 +33,7 @@ pub(crate) struct Fixture {
     name: String,
     before: RefCell<Option<Before>>,
     traces: RefCell<Vec<PathBuf>>,
+    opaque: RefCell<Vec<String>>,
 }
 
 impl Fixture {
@@ -44,6 +45,7 @@ impl Fixture {
             name: name.replace("::", "."),
             before: RefCell::new(None),
             traces: RefCell::new(Vec::new()),
+            opaque: RefCell::default(),
         }
     }
 
@@ -124,6 +126,12 @@ impl Fixture {
         }
     }
 
+    /// Requires that `name` of the upper, and nothing else that is new, is marked opaque at the end.
+    pub(crate) fn will_be_opaque(&self, name: &str) {
+        let mark = format!("{name}: {}=y", self.family().attribute("opaque"));
+        self.opaque.borrow_mut().push(mark);
+    }
+
     /// Runs a shell script as another user, with `umask 022`.
     pub(crate) fn shell_as(&self, uid: u32, gid: u32, script: &str) -> Output {
         let mut command = Command::new("setpriv");
@@ -145,9 +153,12 @@ impl Fixture {
                 .iter()
                 .filter(|mark| !before.markers.contains(mark))
                 .collect();
+            let expected = self.opaque.borrow();
+            let same =
+                new.len() == expected.len() && expected.iter().all(|mark| new.contains(&mark));
             assert!(
-                self.on_kernel() || new.is_empty(),
-                "new markers in the upper: {new:#?}"
+                self.on_kernel() || same,
+                "new markers in the upper: {new:#?} instead of {expected:#?}"
             );
         }
         for log in self.traces.borrow().iter() {

@@ -100,6 +100,27 @@ impl MountGuard {
         self.driver.as_ref().map_or(0, Child::id)
     }
 
+    /// Ends the driver as a crash does, and takes the dead mount away.
+    pub(crate) fn crash(mut self) {
+        let status = Command::new(program())
+            .args(["status", "--json"])
+            .arg(&self.merged)
+            .output()
+            .must();
+        let view: serde_json::Value = serde_json::from_slice(&status.stdout).must();
+        let pid = view["pid"].as_u64().expect("the driver tells its process");
+        run(Command::new("kill").args(["-KILL", &pid.to_string()]));
+        self.crashed();
+    }
+
+    /// Takes the mount of a driver away that was killed.
+    pub(crate) fn crashed(&mut self) {
+        for child in [self.driver.take(), self.tracer.take()] {
+            child.map(|mut child| child.wait().must());
+        }
+        self.unmount().expect("nothing is in use");
+    }
+
     fn wait_until_mounted(&mut self) {
         let mut ended = None;
         let mounted = within(PATIENCE, || {

@@ -15,6 +15,8 @@ mod filesystems;
 mod lifecycle;
 mod limits;
 mod races;
+mod repair;
+mod repair_crash;
 mod representative;
 mod semantics_files;
 mod semantics_hostile;
