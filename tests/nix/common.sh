@@ -59,8 +59,8 @@ start_daemon() {
     nix-daemon --store "$url" >$tmp/daemon.log 2>&1 &
     daemon=$!
     trap 'kill $daemon 2>/dev/null || true; cat $tmp/daemon.log' EXIT
-    soon test -S $tmp/socket
     daemon_url="unix://$tmp/socket?root=$root&state=$state"
+    soon nix store info --store "$daemon_url" >$tmp/info.log
 }
 end_daemon() {
     kill $daemon
@@ -97,9 +97,10 @@ sealed() {
     diff -r --no-dereference "$m" "$u" || die "content of $m"
 }
 
+# With options of `overstore mount`, if any.
 mount_merged() {
     case $BACKEND-$MODE in
-        fuse-*) overstore mount "$url" 2>>$tmp/driver.log ;;
+        fuse-*) overstore mount "$@" "$url" 2>>$tmp/driver.log ;;
         kernel-root) mount -t overlay overlay \
             -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work" "$merged" ;;
         kernel-userns) mount -t overlay overlay \

@@ -230,6 +230,23 @@ other=(unshare --mount)
 "${other[@]}" --propagation private overstore-sync "$merged"
 fails "${other[@]}" overstore-sync "$tmp"
 
+if [ "$MODE" != user ]; then
+    step "mount -o remount fails for want of a helper, and changes nothing"
+    duplicate remount
+    store --delete "${built[1]}" >$tmp/delete.log 2>&1
+    rc=0
+    mount -o remount "$merged" 2>$tmp/remount.log || rc=$?
+    same $rc 127 "exit code"
+    grep -q "overstore,lowerdir=$lower_store,upperdir=$upper: not found" $tmp/remount.log ||
+        die "$(cat $tmp/remount.log)"
+    shows_lower "${built[1]}"
+    exec 5<"$(in_merged "${built[0]}")/text"
+    LIBMOUNT_FORCE_MOUNT2=always mount -i -o remount "$merged"
+    same "$(reads_held 5)" "round remount" "a file held open"
+    exec 5<&-
+    right
+fi
+
 step "nobody was told anything wrong"
 : >$tmp/enough
 wait $walker

@@ -74,6 +74,16 @@ in rec {
     '' { outputs = [ "out" "file" "tree" "link" ]; };
   in map (output: all.${output}) all.outputs;
 
+  # Two kinds of objects that are the same whoever builds them, to be corrupted and repaired.
+  soundFile = { n }: make "sound-file-${n}" "echo sound ${n} >$out" { };
+  soundDir = { n }: make "sound-dir-${n}" ''
+    mkdir -p $out/deep/deeper
+    echo sound ${n} >$out/deep/deeper/text
+    echo other ${n} >$out/other
+    ln $out/other $out/deep/hard
+    ln -s deep/deeper/text $out/link
+  '' { };
+
   # Nix copies such an output before it moves it into place.
   fixed = make "fixed" "echo fixed >$out" {
     outputHashMode = "flat";
