@@ -78,8 +78,25 @@ impl Tree {
     }
 
     /// Opens the regular file `name` in `dir` for reading; its access time stays where we may.
+    ///
+    /// Where the filesystem cuts reads short the kernel fills its page with zeros and keeps it: such
+    /// files are read past the page cache, if they can be.
     pub fn open_file(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-        open_quietly(dir, name, OFlags::RDONLY | OFlags::NONBLOCK)
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        if self.filesystem.cuts_short() {
+            match open_quietly(dir, name, flags | OFlags::DIRECT) {
+                Err(Errno::INVAL) => {}
+                other => return other,
+            }
+        }
+        open_quietly(dir, name, flags)
+    }
+
+    /// Opens a file again that was opened past the page cache and whose filesystem then refuses to
+    /// be read so (EINVAL); nothing for any other file.
+    pub fn reopen_cached(&self, file: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+        let direct = rustix::fs::fcntl_getfl(file)?.contains(OFlags::DIRECT);
+        direct.then(|| self.reopen_file(file)).transpose()
     }
 
     /// Opens the regular file behind a held descriptor for reading.

@@ -13,6 +13,9 @@ use rustix::fs::SeekFrom;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+/// Bytes that are copied at once where this takes memory.
+const MOST_COPIED: usize = 1 << 20;
+
 impl AsFd for FileFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -29,13 +32,14 @@ impl MergedFs {
     }
 
     fn read_once(&self, id: NodeId, offset: u64, buffer: &mut [u8]) -> Outcome<usize> {
-        let (file, kept) = self.readable(id)?;
+        let (mut file, kept) = self.readable(id)?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&file, &mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
+                Err(Errno::INVAL) => file = self.reopened(id, &file)?,
                 Err(errno) => return Err(errno),
             }
         }
@@ -48,6 +52,13 @@ impl MergedFs {
             self.files.put((id, layer), file);
         }
         Ok(done)
+    }
+
+    /// Opens a file once more in the other way, if there is one.
+    fn reopened(&self, id: NodeId, file: &FileFd) -> Outcome<FileFd> {
+        let tree = self.tree(self.table.with(id, |node| node.layer())?);
+        let cached = tree.reopen_cached(file.as_fd())?.ok_or(Errno::INVAL)?;
+        Ok(FileFd::Read(Arc::new(cached)))
     }
 
     /// Requires that a read which came up short at `end` did so because the file ends there. The
@@ -190,14 +201,15 @@ impl MergedFs {
         length: usize,
     ) -> Outcome<usize> {
         let to = self.writable(target.0)?;
-        self.surviving(source.0, || {
-            let (from, _) = self.readable(source.0)?;
-            let copied = to.copy_from(from.as_fd(), source.1, target.1, length)?;
-            if copied == 0 {
-                self.is_its_end(source.0, &from, source.1)?;
-            }
-            Ok(copied)
-        })
+        let layer = self.table.with(source.0, |node| node.layer())?;
+        if self.tree(layer).filesystem().cuts_short() {
+            // Only our own reading notices that.
+            let mut buffer = vec![0; length.min(MOST_COPIED)];
+            let count = self.read(source.0, source.1, &mut buffer)?;
+            return to.write_at(&buffer[..count], target.1);
+        }
+        let (from, _) = self.surviving(source.0, || self.readable(source.0))?;
+        to.copy_from(from.as_fd(), source.1, target.1, length)
     }
 
     /// Brings a file to stable storage; the lower's is there already.
