@@ -117,7 +117,10 @@ impl MergedFs {
         if id == NodeId::ROOT {
             self.top_is_listed();
         }
+        // One that was merged when somebody began to read it keeps its positions.
+        let kept = self.listings.read().contains_key(&id);
         match (&sides.upper, &sides.lower) {
+            (Some(_), None) | (None, Some(_)) if kept => self.list_kept(id, sides, position, each),
             (Some(dir), None) if self.upper.filesystem().keeps_positions() => {
                 self.list_one(id, LayerId::Upper, dir, position, each)
             }
