@@ -121,7 +121,11 @@ impl MergedFs {
         let shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
         let found = match (shown, upper, lower) {
             (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
-                self.found_upper(parent, sides, name, stat, lower)?
+                let found = self.found_upper(parent, sides, name, stat, lower)?;
+                if let (Merging::Merged, Some(id)) = (found.merging, self.table.find(&found)) {
+                    self.begin_to_merge(id)?;
+                }
+                found
             }
             (Resolution::Lower, _, Some(stat)) => {
                 if parent == NodeId::ROOT {
@@ -208,7 +212,7 @@ impl MergedFs {
 
     /// Whether an upper directory merges with the lower one. One that is marked in a way that we
     /// do not follow stays unread: to enter it is an error.
-    fn merging_of(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Outcome<Merging> {
+    pub(super) fn merging_of(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Outcome<Merging> {
         let marks = self.upper.marks_at(dir, name).map_err(gone_is_stale)?;
         Ok(match (marks.redirect, marks.opaque) {
             (true, _) => Merging::Unread,

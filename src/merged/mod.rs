@@ -14,6 +14,7 @@ mod hidden;
 mod hold;
 mod hot;
 mod ids;
+mod joining;
 mod list;
 mod locate;
 mod lookup;

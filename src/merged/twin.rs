@@ -245,7 +245,7 @@ impl MergedFs {
     }
 
     /// Returns every node with an upper object, by parent.
-    fn upper_nodes(&self) -> HashMap<NodeId, Vec<(NodeId, Place)>> {
+    pub(super) fn upper_nodes(&self) -> HashMap<NodeId, Vec<(NodeId, Place)>> {
         let mut children: HashMap<_, Vec<_>> = HashMap::new();
         self.table.for_each(|id, node| {
             if node.upper.is_some() && node.held.is_none() {

@@ -243,6 +243,7 @@ impl MergedFs {
         {
             return self.adopt_top(name, &twin);
         }
+        self.begin_to_merge(id)?;
         self.notify(Notice::Attributes { node: id });
         Ok(())
     }

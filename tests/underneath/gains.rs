@@ -160,3 +160,39 @@ event!(
         v.both_ways(change, seen);
     }
 );
+
+event!(
+    /// The lower gains a directory that the upper has, with names inside that were looked for in
+    /// vain, also further down, and with others that were listed.
+    lower_gains_what_the_upper_has,
+    |fx, told| {
+        old(fx);
+        for tag in TAGS {
+            fx.upper().file(format!("{tag}.both/sub/own"), tag);
+        }
+        let v = told.mount(fx);
+        let inside = |tag: &str, name: &str| v.path(format!("{tag}.both")).join(name);
+        for tag in TAGS {
+            must(file(&inside(tag, "sub/own"), tag));
+            for name in ["late", "sub/late", "late", "sub/late"] {
+                must(nothing(&inside(tag, name)));
+            }
+            must(listed(&inside(tag, ""), "sub", true));
+            must(listed(&inside(tag, "sub"), "own", true));
+        }
+        let change = |tag: &str| {
+            fx.lower().file(format!("{tag}.new/late"), tag).file(format!("{tag}.new/sub/late"), tag);
+            let [new, both] = ["new", "both"].map(|name| fx.lower().path(format!("{tag}.{name}")));
+            fs::rename(new, both).must();
+        };
+        let seen = |tag: &str| {
+            for name in ["late", "sub/late", "sub/own"] {
+                file(&inside(tag, name), tag)?;
+            }
+            listed(&inside(tag, ""), "late", true)?;
+            listed(&inside(tag, "sub"), "late", true)?;
+            listed(&inside(tag, "sub"), "own", true)
+        };
+        v.both_ways(change, seen);
+    }
+);
