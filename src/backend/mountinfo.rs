@@ -17,6 +17,8 @@ pub struct Entry {
     pub id: u64,
     /// The id of the mount this one stands on.
     pub parent: u64,
+    /// The minor number of the filesystem, by which the kernel lists a FUSE connection.
+    pub minor: u32,
     /// Where it is mounted, relative to the process's root.
     pub mount_point: PathBuf,
     /// Options of this mount (`rw,nosuid`).
@@ -108,28 +110,32 @@ pub fn read() -> Result<Vec<Entry>> {
 pub fn parse(text: &[u8]) -> Result<Vec<Entry>> {
     mountinfo::lines(text)
         .map(|line| {
-            line.map(|line| entry(&line)).map_err(|line| {
-                let shown = line.escape_ascii().to_string();
-                Error::new(
-                    Kind::Environment,
-                    format!("read {}", mountinfo::PATH),
-                    shown,
-                )
-            })
+            line.and_then(|line| entry(&line).ok_or(line.device))
+                .map_err(|line| {
+                    let shown = line.escape_ascii().to_string();
+                    Error::new(
+                        Kind::Environment,
+                        format!("read {}", mountinfo::PATH),
+                        shown,
+                    )
+                })
         })
         .collect()
 }
 
-fn entry(line: &Line<'_>) -> Entry {
-    Entry {
+fn entry(line: &Line<'_>) -> Option<Entry> {
+    let device = std::str::from_utf8(line.device).ok()?;
+    let (_, minor) = device.split_once(':')?;
+    Some(Entry {
         id: line.id,
         parent: line.parent,
+        minor: minor.parse().ok()?,
         mount_point: PathBuf::from(unescape(line.point)),
         options: unescape(line.options),
         fs_type: unescape(line.fs_type),
         source: unescape(line.source),
         super_options: OsStr::from_bytes(line.super_options).to_os_string(),
-    }
+    })
 }
 
 /// Returns what a field stands for.
@@ -169,6 +175,7 @@ mod tests {
         Entry {
             id,
             parent,
+            minor: 0,
             mount_point: point.into(),
             options: "rw".into(),
             fs_type: "tmpfs".into(),

@@ -180,6 +180,9 @@ pub(super) struct UmountArgs {
     /// Detaches it although it is in use; the driver ends when the last user has gone
     #[arg(short, long)]
     pub(super) lazy: bool,
+    /// Ends the connection to a driver that hangs, then detaches it: whoever waits gets an error
+    #[arg(short, long, conflicts_with = "lazy")]
+    pub(super) force: bool,
     /// The merged directory
     #[arg(required = true)]
     pub(super) merged: PathBuf,

@@ -56,10 +56,10 @@ fn start_background(args: &[OsString]) -> Result<u8> {
 
 /// Unmounts.
 pub(super) fn umount(wanted: &UmountArgs) -> Result<u8> {
-    let busy = if wanted.lazy {
-        Busy::Detach
-    } else {
-        Busy::Refuse
+    let busy = match (wanted.force, wanted.lazy) {
+        (true, _) => Busy::Abort,
+        (false, true) => Busy::Detach,
+        (false, false) => Busy::Refuse,
     };
     umount::umount(&wanted.merged, busy)?;
     Ok(0)

@@ -85,7 +85,7 @@ fn served(view: &View) -> String {
     let state = match view.state {
         State::Alive => "alive",
         State::Dead => "dead: remove it with overstore umount",
-        State::Hung => "hung: no answer",
+        State::Hung => "hung: no answer; end it with overstore umount --force",
         State::Unknown => "not to be asked by this user",
     };
     let Some(driver) = &view.driver else {

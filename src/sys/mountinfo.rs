@@ -15,6 +15,8 @@ pub struct Line<'a> {
     pub id: u64,
     /// The id of the mount this one stands on.
     pub parent: u64,
+    /// Major and minor number of the filesystem, with a colon between.
+    pub device: &'a [u8],
     /// Where it is mounted, relative to the process's root.
     pub point: &'a [u8],
     /// Options of this mount.
@@ -44,13 +46,15 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let mut fields = fields.skip(2);
+    let device = fields.next()?;
+    let mut fields = fields.skip(1);
     let point = fields.next()?;
     let options = fields.next()?;
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     Some(Line {
         id,
         parent,
+        device,
         point,
         options,
         fs_type: fields.next()?,

@@ -39,6 +39,8 @@ mknod -m 0666 fuse c 10 229
 mount --bind fuse /dev/fuse
 { cat /etc/passwd; echo "overstore-test:x:61234:61234::/:/bin/sh"; } >passwd
 mount --bind passwd /etc/passwd
+# The kernel's list of connections, as systemd mounts it.
+mount -t fusectl fusectl /sys/fs/fuse/connections
 touch test program
 mount --bind "$binary" test
 mount --bind "$program" program

@@ -7,6 +7,7 @@ use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::mode::program;
 use crate::common::mount::is_mounted;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -121,5 +122,31 @@ for_each_mode!(
         assert!(kill.arg(pid.to_string()).status().must().success());
         let ended = || !is_mounted(&fx.scratch("merged")) && !alive(pid);
         assert!(within(Duration::from_secs(10), ended), "mounted or alive after SIGTERM");
+    }
+);
+
+for_each_mode!(
+    /// "End the connection to the driver first: whoever waits for it gets an error": a driver that
+    /// hangs keeps nobody for ever, and its mount can be taken away.
+    a_driver_that_hangs,
+    |fx| {
+        let (_, merged) = mount(fx);
+        let told = overstore(fx, &["status", "--json", &merged]);
+        let status: serde_json::Value = serde_json::from_slice(&told.stdout).must();
+        let pid = status["pid"].as_u64().expect("a process");
+        let driver = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(driver, Signal::STOP).must();
+        let mut waiting = Command::new("cat");
+        let waiting = waiting.arg(fx.scratch("merged/never seen")).stderr(Stdio::null());
+        let mut waiting = waiting.spawn().must();
+        let told = overstore(fx, &["status", &merged]);
+        let forced = overstore(fx, &["umount", "--force", &merged]);
+        let ended = within(Duration::from_secs(5), || waiting.try_wait().must().is_some());
+        kill_process(driver, Signal::CONT).must();
+        assert!(text(&told.stdout).contains("hung: no answer; end it with"), "{told:?}");
+        assert!(forced.status.success() && text(&forced.stderr).is_empty(), "{forced:?}");
+        assert!(ended, "it still waits");
+        assert!(!is_mounted(&fx.scratch("merged")), "still mounted");
+        assert!(within(Duration::from_secs(5), || !alive(pid)), "the driver goes on");
     }
 );
