@@ -110,7 +110,7 @@ pub fn read() -> Result<Vec<Entry>> {
 pub fn parse(text: &[u8]) -> Result<Vec<Entry>> {
     mountinfo::lines(text)
         .map(|line| {
-            line.and_then(|line| entry(&line).ok_or(line.device))
+            line.and_then(|line| entry(&line).ok_or(line.text))
                 .map_err(|line| {
                     let shown = line.escape_ascii().to_string();
                     Error::new(

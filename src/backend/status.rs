@@ -249,7 +249,6 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         "options": {
             "xattr": request.options.xattr,
             "watch": request.options.watch,
-            "repair": request.options.repair,
             "lower-ttl": request.options.lower_ttl.as_secs_f64(),
             "allow-other": request.options.allow_other,
             "ro": request.options.read_only,

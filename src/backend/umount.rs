@@ -42,8 +42,8 @@ pub fn umount(spelled: &Path, busy: Busy) -> Result<()> {
         return Err(Error::new(Kind::Negative, what(merged), why).hint("use umount(8)"));
     };
     let mut flags = UnmountFlags::NOFOLLOW;
-    if busy == Busy::Abort && backend == Backend::Fuse {
-        abort(entry);
+    if busy == Busy::Abort && backend == Backend::Fuse && abort(entry)? == Mounted::No {
+        return Ok(());
     }
     match busy {
         Busy::Refuse => {}
@@ -58,19 +58,28 @@ pub fn umount(spelled: &Path, busy: Busy) -> Result<()> {
     }
 }
 
-/// Ends a connection by its control file, which belongs to the one who mounted, or else by an
-/// unmount that may do so, which is left to root of the mount namespace.
-fn abort(entry: &Entry) {
+/// Whether the mount is still there.
+#[derive(PartialEq, Eq)]
+enum Mounted {
+    Yes,
+    No,
+}
+
+/// Ends a connection by its control file, which belongs to the one who mounted, or else by a forced
+/// unmount, which is left to root of the mount namespace and takes a mount away that nobody uses.
+fn abort(entry: &Entry) -> Result<Mounted> {
     let file = format!("{CONNECTIONS}/{}/abort", entry.minor);
     let Err(why) = std::fs::write(&file, "1") else {
-        return;
+        return Ok(Mounted::Yes);
     };
     let flags = UnmountFlags::FORCE | UnmountFlags::NOFOLLOW;
-    if let Err(Errno::PERM) = rustix::mount::unmount(&entry.mount_point, flags) {
-        log::warn!(
-            "the connection to the driver could not be ended: {file}: {why}; as root: \
-             mount -t fusectl fusectl {CONNECTIONS}"
-        );
+    match rustix::mount::unmount(&entry.mount_point, flags) {
+        Ok(()) => Ok(Mounted::No),
+        Err(Errno::BUSY) => Ok(Mounted::Yes),
+        Err(Errno::PERM) => Err(Error::on("end the connection by", &file, why).hint(format!(
+            "as root: mount -t fusectl fusectl {CONNECTIONS}; or leave the wait: umount --lazy"
+        ))),
+        Err(errno) => Err(explain(&entry.mount_point, errno)),
     }
 }
 

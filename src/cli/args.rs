@@ -108,9 +108,9 @@ pub(super) struct HookArgs {
 /// On or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Switch {
-    /// On
+    /// What is removed of the lower is hidden
     On,
-    /// Off
+    /// What was hidden shows again; removing it is refused
     Off,
 }
 
@@ -173,7 +173,8 @@ pub(super) struct MountArgs {
 #[derive(Debug, Args)]
 #[command(after_help = concat!(
     "EXAMPLES\n  overstore umount /m/nix/store\n  ",
-    "overstore umount --lazy /m/nix/store     # in use: detach now, end with the last user",
+    "overstore umount --lazy /m/nix/store     # in use: detach now, end with the last user\n  ",
+    "overstore umount --force /m/nix/store    # its driver hangs: whoever waits gets an error",
     exit_codes!()
 ))]
 pub(super) struct UmountArgs {

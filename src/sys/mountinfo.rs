@@ -11,6 +11,8 @@ pub const PATH: &str = "/proc/self/mountinfo";
 /// One mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
+    /// All of it.
+    pub text: &'a [u8],
     /// The mount id, which `statx` tells as well.
     pub id: u64,
     /// The id of the mount this one stands on.
@@ -52,6 +54,7 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     let options = fields.next()?;
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     Some(Line {
+        text: line,
         id,
         parent,
         device,

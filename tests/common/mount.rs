@@ -5,6 +5,7 @@
 
 use super::check::{Must, text, within};
 use super::mode::{Mode, program};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -238,6 +239,25 @@ impl Drop for MountGuard {
             Some(problem) => panic!("{problem}"),
             None => {}
         }
+    }
+}
+
+/// A process that stands still until this is dropped, also when the test fails.
+#[derive(Debug)]
+pub(crate) struct Stopped(Pid);
+
+impl Stopped {
+    pub(crate) fn new(process: u32) -> Self {
+        let process = Pid::from_raw(process.cast_signed()).expect("a process has a number");
+        kill_process(process, Signal::STOP).must();
+        Stopped(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // One that has ended meanwhile needs no more.
+        let _ended = kill_process(self.0, Signal::CONT);
     }
 }
 

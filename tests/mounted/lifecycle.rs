@@ -6,8 +6,7 @@ use crate::common::check::{Must, reads, text, within};
 use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::mode::program;
-use crate::common::mount::is_mounted;
-use rustix::process::{Pid, Signal, kill_process};
+use crate::common::mount::{Stopped, is_mounted, run};
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -134,19 +133,37 @@ for_each_mode!(
         let told = overstore(fx, &["status", "--json", &merged]);
         let status: serde_json::Value = serde_json::from_slice(&told.stdout).must();
         let pid = status["pid"].as_u64().expect("a process");
-        let driver = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(driver, Signal::STOP).must();
+        let stopped = Stopped::new(u32::try_from(pid).expect("a process"));
         let mut waiting = Command::new("cat");
         let waiting = waiting.arg(fx.scratch("merged/never seen")).stderr(Stdio::null());
         let mut waiting = waiting.spawn().must();
         let told = overstore(fx, &["status", &merged]);
         let forced = overstore(fx, &["umount", "--force", &merged]);
         let ended = within(Duration::from_secs(5), || waiting.try_wait().must().is_some());
-        kill_process(driver, Signal::CONT).must();
+        drop(stopped);
         assert!(text(&told.stdout).contains("hung: no answer; end it with"), "{told:?}");
         assert!(forced.status.success() && text(&forced.stderr).is_empty(), "{forced:?}");
         assert!(ended, "it still waits");
         assert!(!is_mounted(&fx.scratch("merged")), "still mounted");
         assert!(within(Duration::from_secs(5), || !alive(pid)), "the driver goes on");
+    }
+);
+
+for_each_mode!(
+    /// The same for a driver that does not hang, where nothing lists the connections: the view goes,
+    /// and what it stood on stays.
+    a_view_that_is_ended_by_force_goes_alone,
+    [root],
+    |fx| {
+        let merged = fx.scratch("merged");
+        fs::create_dir_all(&merged).must();
+        run(Command::new("umount").arg("/sys/fs/fuse/connections"));
+        run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&merged));
+        fs::write(merged.join("below"), "").must();
+        let (_, view) = mount(fx);
+        let forced = overstore(fx, &["umount", "--force", &view]);
+        assert!(forced.status.success() && text(&forced.stderr).is_empty(), "{forced:?}");
+        assert!(merged.join("below").is_file(), "what is below went as well");
+        run(Command::new("umount").arg(&merged));
     }
 );

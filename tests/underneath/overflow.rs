@@ -3,12 +3,11 @@
 //! looked at again, and nothing is lost.
 
 use crate::common::check::{Must, stat};
-use crate::common::mount::MountGuard;
+use crate::common::mount::{MountGuard, Stopped};
 use crate::common::trace;
 use crate::look::{file, listed, names, nothing, same};
 use crate::promise::Told;
 use crate::quiet::alone_in_each_mode;
-use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 
 /// More than `fs.inotify.max_queued_events`, which is the whole machine's and stays as it is.
@@ -19,10 +18,8 @@ fn more_than_the_queue() -> usize {
 
 /// Stops the driver while `meanwhile` runs.
 fn held_up(m: &MountGuard, meanwhile: impl FnOnce()) {
-    let driver = Pid::from_raw(m.driver_pid().cast_signed()).expect("a process has a number");
-    kill_process(driver, Signal::STOP).must();
+    let _stopped = Stopped::new(m.driver_pid());
     meanwhile();
-    kill_process(driver, Signal::CONT).must();
 }
 
 alone_in_each_mode!(
