@@ -99,7 +99,10 @@ impl Filesystem for Adapter {
         if control::is_barrier(cmd) {
             // Answered by the thread that tells the kernel: it may wait for lookups that wait for
             // this one.
-            return self.fs.barrier(Box::new(move || reply.ioctl(0, &[])));
+            return self.fs.barrier(Box::new(move |outcome| match outcome {
+                Ok(()) => reply.ioctl(0, &[]),
+                Err(errno) => reply.error(answer::errno(errno)),
+            }));
         }
         if let Some(on) = switch {
             return self.switch_repair(req, ino, on, reply);

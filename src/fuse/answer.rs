@@ -25,13 +25,18 @@ pub(super) fn guarded<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(errno)) => {
             log::debug!("{operation} {node:?}: {errno}");
-            Err(Errno::from_i32(errno.raw_os_error()))
+            Err(self::errno(errno))
         }
         Err(_) => {
             log::error!("{operation} {node:?}: the driver panicked; please report it");
             Err(Errno::EIO)
         }
     }
+}
+
+/// The errno as the library wants it.
+pub(super) fn errno(errno: merged::Errno) -> Errno {
+    Errno::from_i32(errno.raw_os_error())
 }
 
 /// Answers a lookup or the making of a name.

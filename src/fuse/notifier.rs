@@ -7,7 +7,7 @@
 
 use crate::merged::{Message, NodeId, Notice};
 use fuser::{INodeNo, Notifier};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -17,20 +17,22 @@ use std::time::{Duration, Instant};
 /// A lookup that was on its way when its name was expired may arrive afterwards, with what was true
 /// before: so each name is expired once more, this much later.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often names are looked at for that.
-const TICK: Duration = Duration::from_millis(250);
 
 /// `FUSE_NOTIFY_INVAL_ENTRY` of the kernel's `fuse.h`.
 const INVAL_ENTRY: i32 = 3;
 /// `FUSE_EXPIRE_ONLY` of the kernel's `fuse.h`.
 const EXPIRE_ONLY: u32 = 1;
 
+/// Names with the times at which they are to be expired once more.
+type Again = VecDeque<(Instant, NodeId, Box<[u8]>)>;
+
 /// The one who tells.
 struct Teller {
     notifier: Notifier,
     /// The connection itself, for what the library cannot say.
     connection: File,
-    again: HashMap<(NodeId, Box<[u8]>), Instant>,
+    /// In the order of their times.
+    again: Again,
 }
 
 /// Starts the thread; it ends with the driver.
@@ -42,7 +44,7 @@ pub(super) fn start(
     let mut teller = Teller {
         notifier,
         connection,
-        again: HashMap::new(),
+        again: VecDeque::new(),
     };
     thread::Builder::new()
         .name("notifier".to_owned())
@@ -53,16 +55,22 @@ pub(super) fn start(
 impl Teller {
     fn run(&mut self, messages: &Receiver<Message>) {
         loop {
-            let message = if self.again.is_empty() {
-                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                messages.recv_timeout(TICK)
+            let message = match self.again.front() {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((due, ..)) => {
+                    messages.recv_timeout(due.saturating_duration_since(Instant::now()))
+                }
             };
             match message {
                 Ok(Message::Tell(notice)) => self.tell(&notice),
                 Ok(Message::Done(done)) => done(),
-                Err(RecvTimeoutError::Timeout) => self.tell_again(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            for (parent, name) in due(&mut self.again, Instant::now()) {
+                if let Err(error) = self.expire(parent, &name) {
+                    log::trace!("expire again: {error}");
+                }
             }
         }
     }
@@ -79,8 +87,8 @@ impl Teller {
                 self.notifier.inval_inode(INodeNo(node.0), offset, length)
             }
             Notice::Name { parent, name } => {
-                let place = (*parent, name.clone());
-                self.again.insert(place, Instant::now() + AGAIN);
+                let then = Instant::now() + AGAIN;
+                self.again.push_back((then, *parent, name.clone()));
                 self.expire(*parent, name)
             }
             Notice::Attributes { node } => self.notifier.inval_inode(INodeNo(node.0), -1, 0),
@@ -97,15 +105,6 @@ impl Teller {
         }
     }
 
-    fn tell_again(&mut self) {
-        let now = Instant::now();
-        for ((parent, name), _) in self.again.extract_if(|_, at| *at <= now) {
-            if let Err(error) = expire(&mut self.connection, parent, &name) {
-                log::trace!("expire again: {error}");
-            }
-        }
-    }
-
     /// Waits for listings of the top that are on their way: what they bring would be kept for new
     /// after what is kept was dropped. Expiring any name waits so, also one that nobody has.
     fn await_listings(&mut self) {
@@ -115,12 +114,17 @@ impl Teller {
     }
 
     fn expire(&mut self, parent: NodeId, name: &[u8]) -> io::Result<()> {
-        expire(&mut self.connection, parent, name)
+        self.connection.write_all(&expiry(parent, name)?)
     }
 }
 
-fn expire(connection: &mut File, parent: NodeId, name: &[u8]) -> io::Result<()> {
-    connection.write_all(&expiry(parent, name)?)
+/// Takes the names whose time has come; one name is taken once.
+fn due(again: &mut Again, now: Instant) -> BTreeSet<(NodeId, Box<[u8]>)> {
+    let mut names = BTreeSet::new();
+    while again.front().is_some_and(|(due, ..)| *due <= now) {
+        names.extend(again.pop_front().map(|(_, parent, name)| (parent, name)));
+    }
+    names
 }
 
 /// The notice by which the kernel asks again for `name` before it next uses it.
@@ -142,6 +146,22 @@ fn expiry(parent: NodeId, name: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_due_in_their_order_and_once() {
+        let now = Instant::now();
+        let at = |after, name: &str| (now + after, NodeId::ROOT, name.as_bytes().into());
+        let mut again: Again = [
+            at(Duration::ZERO, "a"),
+            at(Duration::ZERO, "a"),
+            at(AGAIN, "b"),
+        ]
+        .into();
+        assert_eq!(due(&mut again, now).len(), 1);
+        assert_eq!(due(&mut again, now).len(), 0);
+        assert_eq!(due(&mut again, now + AGAIN).len(), 1);
+        assert!(again.is_empty());
+    }
 
     #[test]
     fn an_expiry_has_the_kernels_shape() {

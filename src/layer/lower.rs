@@ -42,6 +42,9 @@ impl Lower {
         let failed = |errno| Error::on("examine lower store directory", path, errno);
         let root = open_root(path, "lower store directory")?;
         let standing = Standing::of(root.as_fd());
+        if standing.is_none() {
+            log::warn!("the list of mounts cannot be read: a lower that dies is not opened again");
+        }
         let tree = Tree::new(apart(root, Access::Read), devices).map_err(failed)?;
         let renumbers = tree.filesystem().renumbers();
         Ok(Lower {

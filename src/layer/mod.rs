@@ -18,6 +18,8 @@ mod upper;
 mod upper_object;
 mod watch;
 
+use std::fmt;
+
 pub use entries::{DirEntry, Listed};
 pub use filesystem::Filesystem;
 pub use identity::{Devices, Ino};
@@ -37,6 +39,15 @@ pub enum LayerId {
     Lower,
     /// The tree that holds everything new.
     Upper,
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LayerId::Lower => "lower",
+            LayerId::Upper => "upper",
+        })
+    }
 }
 
 /// The result of one operation on a layer: the errno is the backing filesystem's own.

@@ -206,7 +206,7 @@ impl Upper {
         let mode = u32::from(stat.mode);
         self.set_mode(dir, mode | 0o200)?;
         let changed = change();
-        self.set_mode(dir, mode)?;
-        changed
+        let restored = self.set_mode(dir, mode);
+        changed.and(restored)
     }
 }

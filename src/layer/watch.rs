@@ -5,10 +5,11 @@
 //! queue means that everything before was told.
 
 use super::{Errno, LayerId, Result, Tree, markers};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// Both top directories, watched.
 #[derive(Debug)]
@@ -61,28 +62,31 @@ impl Watch {
         })
     }
 
-    /// Waits until something happened or `wake` can be read.
-    pub fn wait(&self, wake: BorrowedFd<'_>) -> Result<()> {
+    /// Waits until something happened, `wake` can be read, or so much time is over.
+    pub fn wait(&self, wake: BorrowedFd<'_>, limit: Option<Duration>) -> Result<()> {
         let mut ready = [
             PollFd::new(&self.queue, PollFlags::IN),
             PollFd::new(&wake, PollFlags::IN),
         ];
-        match poll(&mut ready, None) {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        match poll(&mut ready, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Calls `each` with everything that is in the queue now.
+    /// Calls `each` with everything that is in the queue now; what comes meanwhile may be left.
     pub fn drain(&self, mut each: impl FnMut(Change<'_>)) -> Result<()> {
+        let mut left = rustix::io::ioctl_fionread(&self.queue)?;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut events = inotify::Reader::new(&self.queue, &mut buffer);
-        loop {
+        while left > 0 || !events.is_buffer_empty() {
             let event = match events.next() {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
                 event => event?,
             };
+            left = left.saturating_sub(size(&event));
             let flags = event.events();
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 each(Change::Overflow);
@@ -97,6 +101,7 @@ impl Watch {
                 None => {}
             }
         }
+        Ok(())
     }
 
     fn layer(&self, watch: i32) -> Option<LayerId> {
@@ -106,6 +111,15 @@ impl Watch {
             _ => None,
         }
     }
+}
+
+/// Bytes that an event takes in the queue: its head, and its name filled up with NULs to the size
+/// of the head.
+fn size(event: &inotify::Event<'_>) -> u64 {
+    const HEAD: usize = size_of::<libc::inotify_event>();
+    let name = event.file_name();
+    let name = name.map_or(0, |name| name.to_bytes_with_nul().len());
+    (HEAD + name.next_multiple_of(HEAD)) as u64
 }
 
 fn gone() -> ReadFlags {

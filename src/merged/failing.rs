@@ -47,7 +47,9 @@ impl MergedFs {
                 log::warn!("the lower store directory was dead and is opened again");
                 self.dirs.remove_layer(LayerId::Lower);
                 self.files.remove_layer(LayerId::Lower);
+                self.hides_no_more();
                 self.lower_was_renewed();
+                self.renumber_top();
             }
             Ok(false) => {}
             Err(errno) => self.say_that_it_fails(errno),
@@ -56,6 +58,18 @@ impl MergedFs {
         for (_, _, node) in self.chain(id).ok().flatten().unwrap_or_default() {
             self.dirs.remove((node, LayerId::Lower));
             self.files.remove((node, LayerId::Lower));
+        }
+    }
+
+    /// The top directory of the lower has another number now.
+    fn renumber_top(&self) {
+        let number = self.lower.stat(self.lower.root().as_fd());
+        let renumbered = number.and_then(|stat| {
+            self.table
+                .with_mut(NodeId::ROOT, |node| node.lower = Some(stat.ino))
+        });
+        if let Err(errno) = renumbered {
+            log::warn!("look at the lower store directory again: {errno}");
         }
     }
 
@@ -84,19 +98,20 @@ impl MergedFs {
         else {
             return unknown;
         };
-        let found = self.table.with(id, |node| Found {
-            stat,
-            layer: LayerId::Upper,
-            lower_dir: node.lower,
-            merging: node.merging,
-            settled: node.settled,
-        })?;
-        let same = self.table.with(id, |node| {
-            node.is_at(parent, name) && node.held.is_none() && node.is(&found)
-        })?;
-        if !same {
-            return unknown;
+        let found = self.table.with(id, |node| {
+            let found = Found {
+                stat,
+                layer: LayerId::Upper,
+                lower_dir: node.lower,
+                merging: node.merging,
+                settled: node.settled,
+            };
+            let same = node.is_at(parent, name) && node.held.is_none() && node.is(&found);
+            same.then_some(found)
+        });
+        match found {
+            Ok(Some(found)) => self.enter(parent, name, &found).map(Looked::Found),
+            _ => unknown,
         }
-        self.enter(parent, name, &found).map(Looked::Found)
     }
 }

@@ -32,14 +32,14 @@ impl MergedFs {
     }
 
     fn read_once(&self, id: NodeId, offset: u64, buffer: &mut [u8]) -> Outcome<usize> {
-        let (mut file, kept) = self.readable(id)?;
+        let (mut file, mut kept) = self.readable(id)?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&file, &mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::INVAL) => file = self.reopened(id, &file)?,
+                Err(Errno::INVAL) => (file, kept) = self.reopened(id, &file)?,
                 Err(errno) => return Err(errno),
             }
         }
@@ -54,11 +54,12 @@ impl MergedFs {
         Ok(done)
     }
 
-    /// Opens a file once more in the other way, if there is one.
-    fn reopened(&self, id: NodeId, file: &FileFd) -> Outcome<FileFd> {
-        let tree = self.tree(self.table.with(id, |node| node.layer())?);
-        let cached = tree.reopen_cached(file.as_fd())?.ok_or(Errno::INVAL)?;
-        Ok(FileFd::Read(Arc::new(cached)))
+    /// Opens a file once more in the other way, if there is one; like [`Self::readable`].
+    fn reopened(&self, id: NodeId, file: &FileFd) -> Outcome<(FileFd, Option<LayerId>)> {
+        let layer = self.table.with(id, |node| node.layer())?;
+        let cached = self.tree(layer).reopen_cached(file.as_fd())?;
+        let cached = cached.ok_or(Errno::INVAL)?;
+        Ok((FileFd::Read(Arc::new(cached)), Some(layer)))
     }
 
     /// Requires that a read which came up short at `end` did so because the file ends there. The

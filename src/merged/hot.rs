@@ -18,8 +18,8 @@ pub(super) const ON_ITS_WAY: Duration = Duration::from_millis(20);
 /// Names that are remembered before those that are over are dropped.
 const MANY: usize = 1024;
 
-/// Moments by digest of a name.
-type Moments = RwLock<HashMap<u64, Instant>>;
+/// Moments by digest of a name, and when those that are over were last dropped.
+type Moments = RwLock<(HashMap<u64, Instant>, Option<Instant>)>;
 
 /// What is remembered of names that were just answered or changed.
 #[derive(Debug, Default)]
@@ -55,22 +55,25 @@ impl Hot {
 
     /// Notes that the kernel itself has just made what `name` leads to.
     pub(super) fn made(&self, name: &[u8]) {
-        if !self.changed.read().is_empty() {
-            self.changed.write().remove(&self.hasher.hash_one(name));
+        if !self.changed.read().0.is_empty() {
+            self.changed.write().0.remove(&self.hasher.hash_one(name));
         }
     }
 }
 
 fn since(moments: &Moments, digest: u64, within: Duration) -> Option<Instant> {
-    let moment = moments.read().get(&digest).copied();
+    let moment = moments.read().0.get(&digest).copied();
     moment.filter(|moment| moment.elapsed() < within)
 }
 
 fn note(moments: &Moments, digest: u64, within: Duration) {
+    let now = Instant::now();
     let mut moments = moments.write();
-    moments.insert(digest, Instant::now());
-    if moments.len() > MANY && moments.len().is_power_of_two() {
-        moments.retain(|_, moment| moment.elapsed() < within);
+    let (known, dropped) = &mut *moments;
+    known.insert(digest, now);
+    if known.len() > MANY && dropped.is_none_or(|dropped| dropped.elapsed() > within) {
+        known.retain(|_, moment| moment.elapsed() < within);
+        *dropped = Some(now);
     }
 }
 

@@ -285,6 +285,12 @@ impl MergedFs {
         position: u64,
         each: &mut impl FnMut(ListItem<'_>) -> Outcome<Listed>,
     ) -> Outcome<()> {
+        let kept = self.kept_listing(id);
+        let mut kept = kept.lock();
+        if position == 0 || !kept.read {
+            self.refresh(id, &mut kept, sides)?;
+            kept.read = true;
+        }
         for (name, next) in [(b".".as_slice(), 1), (b"..".as_slice(), 2)] {
             let here = DirEntry {
                 name,
@@ -295,12 +301,6 @@ impl MergedFs {
             if position < next && each(self.dots(id, &here)?)? == Listed::Full {
                 return Ok(());
             }
-        }
-        let kept = self.kept_listing(id);
-        let mut kept = kept.lock();
-        if position == 0 || !kept.read {
-            self.refresh(id, &mut kept, sides)?;
-            kept.read = true;
         }
         for shown in kept.listing.from(position.saturating_sub(DOTS)) {
             let (ino, kind) = shown.info;

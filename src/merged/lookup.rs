@@ -123,7 +123,11 @@ impl MergedFs {
             (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
                 let found = self.found_upper(parent, sides, name, stat, lower)?;
                 if let (Merging::Merged, Some(id)) = (found.merging, self.table.find(&found)) {
-                    self.begin_to_merge(id)?;
+                    match self.begin_to_merge(id) {
+                        // What may not be read has no names that could be told.
+                        Err(Errno::ACCESS) => {}
+                        done => done?,
+                    }
                 }
                 found
             }
@@ -222,10 +226,7 @@ impl MergedFs {
     }
 
     fn found_lower(&self, parent: NodeId, stat: Stat) -> Outcome<Found> {
-        let settled = match parent {
-            NodeId::ROOT => is_sealed(&stat),
-            _ => self.table.with(parent, |node| node.settled)?,
-        };
+        let settled = self.settled_below(parent, &stat)?;
         Ok(Found {
             stat,
             layer: LayerId::Lower,

@@ -40,7 +40,7 @@ pub use list::ListItem;
 pub use lookup::{Entry, Looked};
 pub use node::NodeId;
 pub use notice::{Message, Notice};
-pub use watch::Done;
+pub use watch::{Answer, Done};
 
 use crate::error::{Error, Result};
 use crate::layer::{LayerId, Lower, Tree, Upper, WriteFd};

@@ -24,11 +24,24 @@ impl MergedFs {
         if on && self.read_only {
             return Err(Errno::ROFS);
         }
-        let _moving = self.moving.read();
+        // Nobody is between hiding a name and what follows from it.
+        let _moving = self.moving.write();
         let ended = self.hidden.switch(on);
         log::info!("repair is {}", if on { "on" } else { "off" });
         self.show_again(&ended);
         Ok(())
+    }
+
+    /// Shows everything that is hidden, because its directories have other numbers from now on;
+    /// repair stays as it is.
+    pub(super) fn hides_no_more(&self) {
+        if self.hidden.any() {
+            log::warn!("the lower came back: what was hidden and not replaced shows again");
+            let on = self.hidden.on();
+            let ended = self.hidden.switch(false);
+            self.hidden.switch(on);
+            self.show_again(&ended);
+        }
     }
 
     /// Says whether repair is on and what it hides.

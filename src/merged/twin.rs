@@ -14,7 +14,10 @@ use super::{MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Stat};
 use hashbrown::HashMap;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+/// How long a change of a name may take.
+const MOVE: Duration = Duration::from_millis(50);
 /// How often an operation meets a name that is just being moved before it looks elsewhere.
 const TRIES: u32 = 3;
 
@@ -34,12 +37,18 @@ impl MergedFs {
         self.once_more(id, || self.healing(id, &mut operation))
     }
 
+    /// Waits until those who are changing names have finished, but not for one whom a lower that
+    /// hangs keeps.
+    pub(super) fn wait_for_moves(&self) {
+        drop(self.moving.try_write_for(MOVE));
+    }
+
     fn healing<T>(&self, id: NodeId, operation: &mut impl FnMut() -> Outcome<T>) -> Outcome<T> {
         for _ in 0..TRIES {
             match operation() {
                 // A name that is being moved leads nowhere for a moment: once it has arrived, the
                 // node knows where.
-                Err(Errno::STALE) => drop(self.moving.write()),
+                Err(Errno::STALE) => self.wait_for_moves(),
                 other => return other,
             }
         }
@@ -132,7 +141,7 @@ impl MergedFs {
     }
 
     /// Whether what `parent` has under the name of the lower object `found` is finished.
-    fn settled_below(&self, parent: NodeId, found: &Stat) -> Outcome<bool> {
+    pub(super) fn settled_below(&self, parent: NodeId, found: &Stat) -> Outcome<bool> {
         match parent {
             NodeId::ROOT => Ok(is_sealed(found)),
             _ => self.table.with(parent, |node| node.settled),

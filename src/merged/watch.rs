@@ -18,10 +18,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 use std::time::Instant;
 
 /// Called when everything before it has been told to the kernel.
 pub type Done = Box<dyn FnOnce() + Send>;
+
+/// Called with the outcome of a barrier.
+pub type Answer = Box<dyn FnOnce(Outcome<()>) + Send>;
+
+/// How long after looking at everything has failed it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A name of which an old answer may be on its way to the kernel, and since when.
 type Late = (Box<[u8]>, Instant);
@@ -33,7 +40,9 @@ pub(super) struct Watching {
     on: AtomicBool,
     why_not: OnceLock<String>,
     wake: OnceLock<OwnedFd>,
-    waiting: Mutex<Vec<Done>>,
+    waiting: Mutex<Vec<Answer>>,
+    /// Whether everything is to be looked at: events were lost.
+    everything: AtomicBool,
 }
 
 impl fmt::Debug for Watching {
@@ -108,13 +117,13 @@ impl MergedFs {
     pub(super) fn lower_was_renewed(&self) {
         if self.watching.on() {
             self.watching.give_up("the lower was mounted again");
-            self.barrier(Box::new(|| {}));
+            self.barrier(Box::new(|_| {}));
         }
     }
 
     /// Calls `done` when every change made before this call is visible to everybody.
-    pub fn barrier(&self, done: Done) {
-        self.watching.waiting.lock().push(done);
+    pub fn barrier(&self, answer: Answer) {
+        self.watching.waiting.lock().push(answer);
         let woken = self
             .watching
             .wake
@@ -128,9 +137,13 @@ impl MergedFs {
     /// The barrier of a view that is not watched: everything about its top is forgotten.
     fn without_watch(&self) {
         let waiting = std::mem::take(&mut *self.watching.waiting.lock());
-        self.expire_everything();
-        for done in waiting {
-            self.after_notices(done);
+        let looked = self.expire_everything();
+        self.answer_barriers(waiting, looked);
+    }
+
+    fn answer_barriers(&self, waiting: Vec<Answer>, outcome: Outcome<()>) {
+        for answer in waiting {
+            self.after_notices(Box::new(move || answer(outcome)));
         }
     }
 
@@ -139,8 +152,9 @@ impl MergedFs {
             return;
         };
         while self.watching.on() {
+            let again = self.watching.everything.load(Ordering::Relaxed);
             if let Err(errno) = watch
-                .wait(wake.as_fd())
+                .wait(wake.as_fd(), again.then_some(RETRY))
                 .and_then(|()| self.follow_once(watch, wake))
             {
                 self.watching.give_up(&format!("inotify: {errno}"));
@@ -157,24 +171,35 @@ impl MergedFs {
         let waiting = std::mem::take(&mut *self.watching.waiting.lock());
         let _none_is_fine = rustix::io::read(wake, &mut [0u8; 8][..]);
         let mut names: Vec<(Box<[u8]>, LayerId)> = Vec::new();
-        let mut everything = false;
-        watch.drain(|change| match change {
+        let mut everything = self.watching.everything.swap(false, Ordering::Relaxed);
+        let drained = watch.drain(|change| match change {
             // The kernel knows of no reserved name.
             Change::Name(_, name) if is_reserved(NodeId::ROOT, name) => {}
             Change::Name(layer, name) => names.push((name.into(), layer)),
-            Change::Overflow => everything = true,
             Change::Lost(layer) => {
                 everything = true;
                 self.watching
-                    .give_up(&format!("the {layer:?} directory was moved or removed"));
+                    .give_up(&format!("the {layer} directory was moved or removed"));
             }
-        })?;
+            Change::Overflow => {
+                log::warn!("too many changes at once: everything is looked at again");
+                everything = true;
+            }
+        });
+        if let Err(errno) = drained {
+            // Whoever takes over answers them.
+            self.watching.waiting.lock().extend(waiting);
+            return Err(errno);
+        }
+        let mut looked = Ok(());
         if everything {
-            log::warn!("too many changes at once: everything is looked at again");
-            self.expire_everything();
+            looked = self.expire_everything();
+            self.watching
+                .everything
+                .store(looked.is_err(), Ordering::Relaxed);
         } else if !names.is_empty() {
             // Who is changing names through the mount has finished then, and the nodes know.
-            drop(self.moving.write());
+            self.wait_for_moves();
             names.sort_unstable();
             names.dedup();
             let late = names.iter().filter_map(|(name, layer)| {
@@ -184,9 +209,7 @@ impl MergedFs {
             self.expire_late(late.collect());
             self.notify(Notice::Contents { node: NodeId::ROOT });
         }
-        for done in waiting {
-            self.after_notices(done);
-        }
+        self.answer_barriers(waiting, looked);
         Ok(())
     }
 
@@ -249,13 +272,17 @@ impl MergedFs {
     }
 
     /// Has the kernel forget every name in the top directory that it was told of.
-    fn expire_everything(&self) {
+    ///
+    /// # Errors
+    /// A layer cannot be listed: names that were missing and are there now may not be known.
+    fn expire_everything(&self) -> Outcome<()> {
         let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
         self.table.for_each(|_, node| {
             let places = node.places().filter(|place| place.0 == NodeId::ROOT);
             names.extend(places.map(|(_, name)| name.into()));
         });
         // Names that were missing and are there now.
+        let mut all = Ok(());
         for tree in [&*self.upper, &*self.lower] {
             let listed = tree.read_dir(tree.root().as_fd(), 0, |entry| {
                 if self.tops.was_absent(entry.name) {
@@ -265,11 +292,13 @@ impl MergedFs {
             });
             if let Err(errno) = listed {
                 log::warn!("list a layer: {errno}");
+                all = Err(errno);
             }
         }
         let late = names.iter().filter_map(|name| self.changed(name, true));
         self.expire_late(late.collect());
         self.notify(Notice::Contents { node: NodeId::ROOT });
+        all
     }
 }
 

@@ -2,7 +2,7 @@
 //! "A lower that is unmounted or comes back is survived": an empty mountpoint is not a lower
 //! without objects.
 
-use super::readers::{LOWER_FILES, not_right};
+use super::readers::{LOWER_FILES, names, not_right};
 use super::server::{Server, unmount};
 use super::world::{self, is_failure};
 use crate::common::check::{Must, reads, within};
@@ -31,7 +31,7 @@ fn nothing_vanishes(view: &MountGuard) {
             }
         }
         for dir in ["", "aaa", "mm", "many"] {
-            let listed = super::readers::names(&view.path(dir));
+            let listed = names(&view.path(dir));
             let want = fs::read_dir(view.path("").with_file_name("store").join(dir))
                 .must()
                 .count();
@@ -138,5 +138,29 @@ for_each_mode!(
     [root, userns],
     |fx| {
         local(fx, &["-t", "tmpfs", "tmpfs"]);
+    }
+);
+
+for_each_mode!(
+    /// With repair: what was hidden shows when the lower has come back with other numbers, and can be
+    /// hidden again.
+    repair_goes_on,
+    |fx| {
+        let store = world::store(fx);
+        let mut server = Server::bindfs(fx.mode(), &store.path(""), &fx.scratch("low"));
+        let view = world::mount(fx, &fx.scratch("low"), ",repair,lower-ttl=100ms");
+        let flat = view.path("flat");
+        let gone = || {
+            let listed = names(&view.path("")).must();
+            fs::symlink_metadata(&flat).is_err() && !listed.contains("flat")
+        };
+        fs::remove_file(&flat).must();
+        assert!(gone(), "not hidden");
+        server.kill();
+        server.restart();
+        assert!(within(RECOVERY, || fs::read(&flat).is_ok()), "it does not show again");
+        fs::remove_file(&flat).must();
+        assert!(gone(), "not hidden after the lower came back");
+        assert_eq!(world::status(&view)["hidden"], serde_json::json!(["flat"]));
     }
 );

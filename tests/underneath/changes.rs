@@ -2,7 +2,7 @@
 //! Changes underneath the mount: "changes to the layers underneath show up at once"; mounts inside
 //! the view stay; the barrier makes everything before it visible.
 
-use crate::common::check::{Must, absent, lists, reads, stat, within};
+use crate::common::check::{Must, absent, lists, reads, stat, text, within};
 use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::common::mode::program;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Without the barrier a change shows within this time; the machine may be busy.
+/// These tests run beside others, under a tracer too: the times are held in `promise`.
 const SOON: Duration = Duration::from_millis(500);
 
 /// Waits until every change made before is visible.
@@ -180,6 +180,24 @@ for_each_mode!(
             stat(&m.path(format!("n{number}")));
         }
         assert_eq!(fs::read_dir(m.path("")).must().count(), 20_002);
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// A barrier that cannot keep its promise says so: what a layer has gained is not known while
+    /// the layer cannot be listed.
+    a_barrier_that_fails,
+    [user],
+    |fx| {
+        fx.lower().file("old", "old");
+        let m = fx.mount_with("watch=off,lower-ttl=60s");
+        fx.lower().mode("", 0o311);
+        let failed = Command::new(program()).arg("sync").arg(m.path("")).output().must();
+        fx.lower().mode("", 0o755);
+        assert_eq!(failed.status.code(), Some(3), "{failed:?}");
+        assert!(text(&failed.stderr).contains("Permission denied"), "{failed:?}");
+        run(Command::new(program()).arg("sync").arg(m.path("")));
         fx.lower_changed_outside();
     }
 );
