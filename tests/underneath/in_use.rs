@@ -47,9 +47,9 @@ fn vanish(fx: &Fixture, v: &View, name: &str, mut used: impl FnMut(&str), after:
         } else {
             fs::remove_file(path).must();
         }
-        after(tag);
     };
     v.both_ways(change, |tag| {
+        after(tag);
         same(&v.path(full(tag)), &fx.lower().path(full(tag)))
     });
     TAGS.iter().for_each(|tag| after(tag));

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Where changes are told, they show within this time without a barrier.
 const SOON: Duration = Duration::from_millis(50);
+/// A look at the view, however much it asks, does not wait for anything.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The lifetime with which views are mounted that are not told.
 const TTL: Duration = Duration::from_millis(500);
 
@@ -102,7 +104,15 @@ impl View {
         let waited = loop {
             let begun = start.elapsed();
             match seen() {
-                Ok(()) => break begun,
+                Ok(()) => {
+                    let took = start.elapsed() - begun;
+                    assert!(
+                        took <= ANSWER,
+                        "{what}: the answer took {} ms",
+                        took.as_millis()
+                    );
+                    break begun;
+                }
                 Err(why) => assert!(
                     begun <= self.limit(),
                     "{what}: {why}, {} ms after the change",

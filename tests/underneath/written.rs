@@ -46,7 +46,11 @@ alone_in_each_mode!(
         };
         look();
         look();
-        let calls = asked::during(fx, &v.mount, || (0..ROUNDS).for_each(|_| look()));
+        let calls = asked::during(fx, &v.mount, || {
+            (0..ROUNDS).for_each(|_| look());
+            absent(&v.path("asked for once"));
+        });
+        assert!(calls.iter().any(|call| call.contains("asked for once")), "nothing is traced");
         // The events of what was just made may still be under way, and the names are asked for once
         // or twice because of them; asking in each round would be far more.
         assert!(calls.len() < ROUNDS / 4, "{} calls: {calls:#?}", calls.len());
