@@ -3,7 +3,7 @@
 //!
 //! Invariant: a directory that cannot be read to its end is an error, never a short listing.
 
-use super::{Devices, Ino, Kind, Result, Tree};
+use super::{Devices, Errno, Ino, Kind, Result, Tree};
 use rustix::fs::{FileType, RawDir, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,7 +60,7 @@ impl Tree {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
         let mut entries = RawDir::new(stream.as_fd(), &mut buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry?;
+            let entry = entry.map_err(dead_is_stale)?;
             let name = entry.file_name().to_bytes();
             let kind = kind_of(entry.file_type());
             let ino = self.entry_ino(dir, name, kind, device, entry.ino())?;
@@ -97,11 +97,22 @@ impl Tree {
 
     fn open_listing(&self, dir: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd> {
         use rustix::fs::OFlags;
-        super::tree::open_quietly(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        super::tree::open_quietly(dir, b".", flags).map_err(dead_is_stale)
     }
 
     fn devices(&self) -> &Devices {
         &self.devices
+    }
+}
+
+/// A directory that was removed has no entries to tell of: ENOENT, which readers of directories
+/// take for the end.
+fn dead_is_stale(errno: Errno) -> Errno {
+    if errno == Errno::NOENT {
+        Errno::STALE
+    } else {
+        errno
     }
 }
 

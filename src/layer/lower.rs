@@ -62,14 +62,24 @@ impl Lower {
         self.renumbers.load(Ordering::Relaxed)
     }
 
-    /// Opens the directory again if its filesystem does not answer any more; returns whether that
-    /// was needed and done.
+    /// Whether the directory is one that can have entries: ESTALE if it was removed.
+    fn answers(&self) -> Result<()> {
+        let root = self.root();
+        fstatvfs(&root)?;
+        match self.stat(root.as_fd())?.nlink {
+            0 => Err(Errno::STALE),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the directory again if its filesystem does not answer any more, or it was removed;
+    /// returns whether that was needed and done.
     ///
     /// # Errors
     /// What the dead filesystem answers, if nothing at the path can take its place.
     pub fn renew(&self) -> Result<bool> {
         let _one = self.renewing.lock();
-        let Err(dead) = fstatvfs(self.root()) else {
+        let Err(dead) = self.answers() else {
             return Ok(false);
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

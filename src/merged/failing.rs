@@ -7,7 +7,7 @@
 
 use super::lookup::Looked;
 use super::node::{Found, NodeId};
-use super::{MergedFs, Outcome};
+use super::{MergedFs, Notice, Outcome};
 use crate::layer::{Errno, LayerId, may_pass};
 use parking_lot::Mutex;
 use std::os::fd::AsFd;
@@ -29,7 +29,7 @@ impl MergedFs {
         match operation() {
             Err(errno) if may_pass(errno) && self.rests_on_lower(id) => {
                 self.start_from_path(id);
-                operation().inspect_err(|&errno| self.say_that_it_fails(errno))
+                operation().inspect_err(|&errno| self.failed_twice(id, errno))
             }
             other => other,
         }
@@ -42,23 +42,27 @@ impl MergedFs {
     /// Forgets every descriptor on the way to a node in the lower, and opens the lower again if
     /// it is its filesystem that is dead.
     fn start_from_path(&self, id: NodeId) {
-        match self.lower.renew() {
-            Ok(true) => {
-                log::warn!("the lower store directory was dead and is opened again");
-                self.dirs.remove_layer(LayerId::Lower);
-                self.files.remove_layer(LayerId::Lower);
-                self.hides_no_more();
-                self.lower_was_renewed();
-                self.renumber_top();
-            }
-            Ok(false) => {}
-            Err(errno) => self.say_that_it_fails(errno),
+        if let Err(errno) = self.renew_lower() {
+            self.say_that_it_fails(errno);
         }
         // Nothing of a way that leads nowhere is kept.
         for (_, _, node) in self.chain(id).ok().flatten().unwrap_or_default() {
             self.dirs.remove((node, LayerId::Lower));
             self.files.remove((node, LayerId::Lower));
         }
+    }
+
+    /// Opens the lower again if it is dead or was removed.
+    pub(super) fn renew_lower(&self) -> Outcome<()> {
+        if self.lower.renew()? {
+            log::warn!("the lower store directory was dead and is opened again");
+            self.dirs.remove_layer(LayerId::Lower);
+            self.files.remove_layer(LayerId::Lower);
+            self.hides_no_more();
+            self.lower_was_renewed();
+            self.renumber_top();
+        }
+        Ok(())
     }
 
     /// The top directory of the lower has another number now.
@@ -70,6 +74,16 @@ impl MergedFs {
         });
         if let Err(errno) = renumbered {
             log::warn!("look at the lower store directory again: {errno}");
+        }
+    }
+
+    fn failed_twice(&self, id: NodeId, errno: Errno) {
+        self.say_that_it_fails(errno);
+        if errno == Errno::STALE {
+            // It is another object by now: whoever comes by its path is to find that.
+            for (parent, name, _) in self.chain(id).ok().flatten().unwrap_or_default() {
+                self.notify(Notice::Name { parent, name });
+            }
         }
     }
 

@@ -26,6 +26,7 @@ type Moments = RwLock<(HashMap<u64, Instant>, Option<Instant>)>;
 pub(super) struct Hot {
     changed: Moments,
     answered: Moments,
+    left: Moments,
     hasher: DefaultHashBuilder,
 }
 
@@ -51,6 +52,16 @@ impl Hot {
         }
         let answered = since(&self.answered, digest, ON_ITS_WAY);
         answered.filter(|_| !was_hot)
+    }
+
+    /// Notes that a name was just removed or moved away through the mount.
+    pub(super) fn leaves(&self, name: &[u8]) {
+        note(&self.left, self.hasher.hash_one(name), HOT);
+    }
+
+    /// Whether a name was just removed or moved away through the mount.
+    pub(super) fn left_by_us(&self, name: &[u8]) -> bool {
+        since(&self.left, self.hasher.hash_one(name), HOT).is_some()
     }
 
     /// Notes that the kernel itself has just made what `name` leads to.

@@ -122,13 +122,7 @@ impl MergedFs {
         let found = match (shown, upper, lower) {
             (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
                 let found = self.found_upper(parent, sides, name, stat, lower)?;
-                if let (Merging::Merged, Some(id)) = (found.merging, self.table.find(&found)) {
-                    match self.begin_to_merge(id) {
-                        // What may not be read has no names that could be told.
-                        Err(Errno::ACCESS) => {}
-                        done => done?,
-                    }
-                }
+                self.follow_found(&found)?;
                 found
             }
             (Resolution::Lower, _, Some(stat)) => {

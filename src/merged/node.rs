@@ -51,6 +51,8 @@ pub(super) struct Node {
     pub(super) birth: u32,
     /// What the kernel was first told of the birth; a node that goes on from its twin keeps it.
     pub(super) generation: u32,
+    /// Whether the object was last seen with several names.
+    pub(super) linked: bool,
     /// What the object was last seen to hold, see [`sign`].
     pub(super) sign: u32,
     /// References that the kernel holds.
@@ -130,6 +132,7 @@ impl Node {
             settled: found.settled,
             birth: found.stat.birth,
             generation: found.stat.birth,
+            linked: found.is_linked(),
             sign: sign(&found.stat),
             lookups: 1,
             children: 0,
@@ -277,6 +280,12 @@ impl Found {
         }
         (node.upper, node.lower, node.settled) = (upper, lower, self.settled);
         node.sign = sign(&self.stat);
+        node.linked = self.is_linked();
+    }
+
+    /// Whether the object has several names.
+    pub(super) fn is_linked(&self) -> bool {
+        self.stat.nlink > 1 && self.stat.kind != Kind::Directory
     }
 }
 

@@ -48,6 +48,9 @@ impl MergedFs {
         } else {
             self.upper.unlink(dir.fd(), name)
         };
+        if parent == NodeId::ROOT && removed.is_ok() {
+            self.hot.leaves(name);
+        }
         self.after(leaving, removed, parent, name)
     }
 

@@ -108,6 +108,9 @@ impl MergedFs {
             None
         };
         let renamed = self.rename_upper(ends, from, to, user);
+        if ends.from.0 == NodeId::ROOT && renamed.is_ok() {
+            self.hot.leaves(ends.from.1);
+        }
         if let (Err(_), Some(cover)) = (&renamed, &cover)
             && let Err(why) = self.upper.clear_opaque(cover.as_fd())
         {

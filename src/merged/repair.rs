@@ -95,12 +95,8 @@ impl MergedFs {
                 self.table.moved(id, from, to);
                 continue;
             }
-            // Only the upper side stands there now; a node that was forgotten needs nothing.
-            let _forgotten = self.table.with_mut(id, |node| {
-                (node.lower, node.merging) = (None, Merging::Unread);
-            });
-            self.dirs.remove((id, LayerId::Lower));
-            self.notify(Notice::Contents { node: id });
+            // Only the upper side stands there now.
+            self.leave_lower_side(id);
         }
     }
 

@@ -6,7 +6,7 @@
 //! names it as its parent.
 
 use super::node::{Found, Moves, Node, NodeId};
-use crate::layer::{Errno, Ino, Kind, LayerId};
+use crate::layer::{Errno, Ino, LayerId};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,8 +96,7 @@ impl Table {
             Some(node) if node.is(found) => {
                 node.lookups += 1;
                 found.refresh(node);
-                let linked = found.stat.nlink > 1 && found.stat.kind != Kind::Directory;
-                node.found_at(parent, name, linked)
+                node.found_at(parent, name, found.is_linked())
             }
             Some(_) => return false,
         };
@@ -251,7 +250,7 @@ impl Table {
 mod tests {
     use super::super::node::Merging;
     use super::*;
-    use crate::layer::{Stat, Timestamp};
+    use crate::layer::{Kind, Stat, Timestamp};
 
     const EPOCH: Timestamp = Timestamp {
         seconds: 0,

@@ -7,7 +7,7 @@
 //! a file only to one of the same size and time. Anything else is ESTALE, and the kernel walks the
 //! path again.
 
-use super::locate::{Circle, Sides};
+use super::locate::Circle;
 use super::lookup::is_sealed;
 use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
@@ -69,13 +69,10 @@ impl MergedFs {
             let known = self
                 .table
                 .with(node, |node| node.upper.map(|ino| (ino, node.birth)))?;
-            if known.is_none() && !self.lower.renumbers() {
-                continue;
-            }
             let sides = self.sides(parent)?;
             let upper = self.probe_upper(&sides, &name)?;
             if known.is_some() && upper.map(|stat| (stat.ino, stat.birth)) == known {
-                healed |= self.renumber_side((parent, &sides), &name, node)?;
+                healed |= self.follow_lower_side(node)?;
                 continue;
             }
             let lower = self.probe_lower(parent, &sides, &name)?;
@@ -153,9 +150,9 @@ impl MergedFs {
         self.rest_on(id, twin, settled, |node| is_twin(node, twin))
     }
 
-    /// Lets a node of the lower go on from the object that has its name now, where the lower may
-    /// give objects other numbers: the same kind, and for all but directories the same size and
-    /// time.
+    /// Lets a node of the lower go on from the object that has its name now: the same kind, and for
+    /// all but directories the same size and time. A filesystem may have numbered it anew, and
+    /// `nix-store --optimise` puts a link to an equal file in the place of a finished one.
     fn renumber(&self, id: NodeId, parent: NodeId, now: &Stat) -> Outcome<bool> {
         let settled = self.settled_below(parent, now)?;
         self.rest_on(id, now, settled, |node| {
@@ -163,33 +160,6 @@ impl MergedFs {
             let other = node.lower != Some(now.ino) || node.birth != now.birth;
             node.upper.is_none() && node.kind == now.kind && same && other
         })
-    }
-
-    /// The same for the lower side of a merged directory.
-    fn renumber_side(
-        &self,
-        (parent, sides): (NodeId, &Sides),
-        name: &[u8],
-        id: NodeId,
-    ) -> Outcome<bool> {
-        let merged = self.table.with(id, |node| node.lower.is_some())?;
-        if !merged || !self.lower.renumbers() {
-            return Ok(false);
-        }
-        let Some(now) = self.probe_lower(parent, sides, name)? else {
-            return Ok(false);
-        };
-        let renumbered = self.table.with_mut(id, |node| {
-            let other = now.kind == Kind::Directory && node.lower != Some(now.ino);
-            if other {
-                node.lower = Some(now.ino);
-            }
-            other
-        })?;
-        if renumbered {
-            self.dirs.remove((id, LayerId::Lower));
-        }
-        Ok(renumbered)
     }
 
     /// Gives one node a lower object as backing, if it `may` have it. The number that stat shows

@@ -33,6 +33,17 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A name of which an old answer may be on its way to the kernel, and since when.
 type Late = (Box<[u8]>, Instant);
 
+/// Whether a change of the upper may be one that came through the mount.
+#[derive(PartialEq, Eq)]
+enum Own {
+    /// The upper has another object than the kernel knows.
+    No,
+    /// It has the one that the kernel knows.
+    Made,
+    /// There is none, and the kernel knows of none.
+    Absent,
+}
+
 /// The state of watching.
 #[derive(Default)]
 pub(super) struct Watching {
@@ -137,8 +148,18 @@ impl MergedFs {
     /// The barrier of a view that is not watched: everything about its top is forgotten.
     fn without_watch(&self) {
         let waiting = std::mem::take(&mut *self.watching.waiting.lock());
+        let alive = self.tops_are_alive();
         let looked = self.expire_everything();
-        self.answer_barriers(waiting, looked);
+        self.answer_barriers(waiting, alive.and(looked));
+    }
+
+    /// Nothing tells that a directory was removed which somebody has open.
+    fn tops_are_alive(&self) -> Outcome<()> {
+        self.renew_lower()?;
+        match self.upper.stat(self.upper.root().as_fd())?.nlink {
+            0 => Err(Errno::STALE),
+            _ => Ok(()),
+        }
     }
 
     fn answer_barriers(&self, waiting: Vec<Answer>, outcome: Outcome<()>) {
@@ -167,9 +188,10 @@ impl MergedFs {
     }
 
     fn follow_once(&self, watch: &Watch, wake: &OwnedFd) -> Outcome<()> {
-        // The barriers first: what happened before them is in the queue by now.
-        let waiting = std::mem::take(&mut *self.watching.waiting.lock());
+        // First the sign, then the barriers: one that comes in between gives another sign. And these
+        // before the queue: what happened before them is in it by now.
         let _none_is_fine = rustix::io::read(wake, &mut [0u8; 8][..]);
+        let waiting = std::mem::take(&mut *self.watching.waiting.lock());
         let mut names: Vec<(Box<[u8]>, LayerId)> = Vec::new();
         let mut everything = self.watching.everything.swap(false, Ordering::Relaxed);
         let drained = watch.drain(|change| match change {
@@ -198,25 +220,45 @@ impl MergedFs {
                 .everything
                 .store(looked.is_err(), Ordering::Relaxed);
         } else if !names.is_empty() {
-            // Who is changing names through the mount has finished then, and the nodes know.
-            self.wait_for_moves();
-            names.sort_unstable();
-            names.dedup();
-            let late = names.iter().filter_map(|(name, layer)| {
-                let own = *layer == LayerId::Upper && self.is_as_known(name);
-                self.changed(name, own)
-            });
-            self.expire_late(late.collect());
-            self.notify(Notice::Contents { node: NodeId::ROOT });
+            self.follow_names(names);
+        }
+        if !waiting.is_empty() {
+            looked = self.tops_are_alive().and(looked);
         }
         self.answer_barriers(waiting, looked);
         Ok(())
     }
 
+    fn follow_names(&self, mut names: Vec<(Box<[u8]>, LayerId)>) {
+        // Who is changing names through the mount has finished then, and the nodes know.
+        self.wait_for_moves();
+        names.sort_unstable();
+        names.dedup();
+        let mut others = false;
+        let late = names.iter().filter_map(|(name, layer)| {
+            let own = match layer {
+                LayerId::Lower => Own::No,
+                LayerId::Upper => self.is_own(name),
+            };
+            others |= match own {
+                Own::No => *layer == LayerId::Upper,
+                Own::Made => false,
+                Own::Absent => !self.hot.left_by_us(name),
+            };
+            self.changed(name, own != Own::No)
+        });
+        let late = late.collect();
+        if others {
+            self.recount_links();
+        }
+        self.expire_late(late);
+        self.notify(Notice::Contents { node: NodeId::ROOT });
+    }
+
     /// Whether the upper has under a name what the kernel knows there: it made the change itself.
-    fn is_as_known(&self, name: &[u8]) -> bool {
+    fn is_own(&self, name: &[u8]) -> Own {
         let Ok(found) = self.upper.probe(self.upper.root().as_fd(), name) else {
-            return false;
+            return Own::No;
         };
         let known = self.tops.known(name).and_then(|id| {
             let object = |node: &Node| {
@@ -225,7 +267,11 @@ impl MergedFs {
             };
             self.table.with(id, object).ok().flatten()
         });
-        known == found.map(|stat| (Some(stat.ino), stat.birth))
+        match found.map(|stat| (Some(stat.ino), stat.birth)) {
+            object if object != known => Own::No,
+            Some(_) => Own::Made,
+            None => Own::Absent,
+        }
     }
 
     /// Follows a change of one top-level name, or with `only_look` what may be one; returns the name
@@ -242,6 +288,20 @@ impl MergedFs {
     fn expire(&self, name: Box<[u8]>) {
         let parent = NodeId::ROOT;
         self.notify(Notice::Name { parent, name });
+    }
+
+    /// Has the kernel ask again how many names the upper's objects have, if they have several: one of
+    /// them may have gone with what was changed, wherever the others are.
+    fn recount_links(&self) {
+        let mut linked = Vec::new();
+        self.table.for_each(|id, node| {
+            if node.linked && node.upper.is_some() {
+                linked.push(id);
+            }
+        });
+        for node in linked {
+            self.notify(Notice::Attributes { node });
+        }
     }
 
     /// Expires once more, when they have arrived, the names of which old answers were on their way.
@@ -266,7 +326,7 @@ impl MergedFs {
         {
             return self.adopt_top(name, &twin);
         }
-        self.begin_to_merge(id)?;
+        self.follow_lower_side(id)?;
         self.notify(Notice::Attributes { node: id });
         Ok(())
     }
@@ -296,7 +356,9 @@ impl MergedFs {
             }
         }
         let late = names.iter().filter_map(|name| self.changed(name, true));
-        self.expire_late(late.collect());
+        let late = late.collect();
+        self.recount_links();
+        self.expire_late(late);
         self.notify(Notice::Contents { node: NodeId::ROOT });
         all
     }

@@ -17,6 +17,7 @@ mod limits;
 mod races;
 mod repair;
 mod repair_crash;
+mod repair_renamed;
 mod representative;
 mod semantics_files;
 mod semantics_hostile;

@@ -201,3 +201,93 @@ for_each_mode!(
         fx.lower_changed_outside();
     }
 );
+
+for_each_mode!(
+    /// `nix-store --optimise` in the lower puts a link to an equal file in the place of a finished
+    /// one: it can be read, by its name and by those who have it open.
+    an_optimised_file,
+    |fx| {
+        let big = "x".repeat(3 << 20);
+        fx.lower().file("obj/lib/f", "hello").file("obj/lib/big", &big);
+        fx.lower().file("same/f", "hello").file("same/big", &big);
+        for name in ["obj/lib/f", "obj/lib/big", "same/f", "same/big", "obj/lib", "obj"] {
+            fx.lower().mtime(name, 1);
+        }
+        let m = mounted(fx);
+        stat(&m.path("obj/lib/f"));
+        let mut open = fs::File::open(m.path("obj/lib/big")).must();
+        let mut start = [0; 10];
+        std::io::Read::read_exact(&mut open, &mut start).must();
+        for name in ["f", "big"] {
+            let link = fx.lower().path("obj/lib/.tmp-link");
+            fs::hard_link(fx.lower().path("same").join(name), &link).must();
+            fs::rename(&link, fx.lower().path("obj/lib").join(name)).must();
+        }
+        fx.lower().mtime("obj/lib", 1);
+        for _ in 0..3 {
+            reads(&m.path("obj/lib/f"), "hello");
+            reads(&m.path("obj/lib/big"), &big);
+        }
+        assert_eq!(std::io::read_to_string(open).must().len(), big.len() - 10);
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// A top directory that is removed is no empty one, and one that is made again at its path is
+    /// found by the barrier.
+    a_removed_lower,
+    |fx| {
+        fx.upper().file("own", "own");
+        let m = watched(fx);
+        lists(&m.path(""), &["obj", "old", "own"]);
+        fs::remove_dir_all(fx.lower().path("")).must();
+        let synced = |code| {
+            let done = Command::new(program()).arg("sync").arg(m.path("")).output().must();
+            assert_eq!(done.status.code(), Some(code), "{done:?}");
+        };
+        synced(3);
+        fs::read_dir(m.path("")).and_then(|mut names| names.next().transpose()).expect_err("removed");
+        reads(&m.path("own"), "own");
+        fx.lower().file("again", "again");
+        synced(0);
+        reads(&m.path("again"), "again");
+        lists(&m.path(""), &["again", "own"]);
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// Every barrier is answered, also one that comes just while the driver wakes up for a change.
+    barriers_right_after_changes,
+    |fx| {
+        let m = watched(fx);
+        for round in 0..2000 {
+            fx.lower().file("flips", "").file(format!("n{}", round % 7), "");
+            crate::promise::barrier(&m.path(""));
+            fs::remove_file(fx.lower().path("flips")).must();
+            crate::promise::barrier(&m.path(""));
+        }
+        fx.lower_changed_outside();
+    }
+);
+
+for_each_mode!(
+    /// A duplicate that vanishes takes one name of each of its files with it: `st_nlink` of the others
+    /// is the truth, also of those in other directories (Nix asks it of `.links` to collect them).
+    link_counts,
+    |fx| {
+        fx.lower().file("obj/f", "linked").mtime("obj/f", 1).mtime("obj", 1);
+        fx.upper().file("obj/f", "linked").mtime("obj/f", 1);
+        fx.upper().hard_link("obj/f", ".links/one").hard_link("obj/f", "other/f").mtime("obj", 1);
+        let m = mounted(fx);
+        let count = |name: &str| stat(&m.path(name)).nlink();
+        assert_eq!((count(".links/one"), count("other/f")), (3, 3));
+        fs::remove_dir_all(fx.upper().path("obj")).must();
+        barrier(&m);
+        assert_eq!((count(".links/one"), count("other/f"), count("obj/f")), (2, 2, 1));
+        fs::remove_dir_all(fx.upper().path("other")).must();
+        barrier(&m);
+        assert_eq!(count(".links/one"), 1);
+    }
+);
