@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Mounting by the kernel's OverlayFS, and choosing between it and FUSE.
+//!
+//! Decides nothing about the overlay itself: the mount helper's library does, for everybody who
+//! mounts one. Invariant: the layers are named to it without symlinks, as the kernel lists them.
+
+use super::{Request, direct, preflight};
+use crate::error::{Error, Kind, Result};
+use overstore_mount::{Attributes, Fault, Markers, create_work};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which backend may serve the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// FUSE wherever it works, else the kernel.
+    Auto,
+    /// FUSE alone.
+    Fuse,
+    /// The kernel's OverlayFS alone.
+    Kernel,
+}
+
+/// Decides who shall serve; `Auto` says why where it is not FUSE.
+pub fn chosen(choice: Choice) -> Choice {
+    if choice != Choice::Auto {
+        return choice;
+    }
+    match direct::open_device() {
+        Ok(_) => Choice::Fuse,
+        Err(why) => {
+            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
+            Choice::Kernel
+        }
+    }
+}
+
+/// Mounts `request` where its layout says.
+pub fn mount(request: &Request) -> Result<()> {
+    let mountpoint = preflight::check(request)?;
+    overlay(request, &mountpoint.merged)
+}
+
+/// Checks `request` without mounting it.
+pub fn check(request: &Request) -> Result<()> {
+    let mountpoint = preflight::check(request)?;
+    with_work(request, |work| {
+        asked(request, work, &mountpoint.merged)?
+            .check()
+            .map(drop)
+            .map_err(translate)
+    })
+}
+
+/// Mounts `request` on `merged`.
+pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
+    let work = request.layout.work_or_default();
+    create_work(&real("work", &work)?).map_err(translate)?;
+    let overlay = asked(request, &work, merged)?;
+    let way = overlay
+        .check()
+        .and_then(|checked| checked.mount())
+        .map_err(translate)?;
+    log::info!(
+        "served by the kernel's OverlayFS ({way:?}), markers {:?}",
+        overlay.markers
+    );
+    Ok(())
+}
+
+/// Runs `look` with the work directory, which goes again if it was made for that.
+fn with_work(request: &Request, look: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let work = request.layout.work_or_default();
+    let created = create_work(&real("work", &work)?).map_err(translate)?;
+    let result = look(&work);
+    if created {
+        super::best_effort("remove the work directory", fs::remove_dir(&work));
+    }
+    result
+}
+
+fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_mount::Request> {
+    let layout = &request.layout;
+    if request.options.repair {
+        return Err(Error::usage("option repair", "the kernel backend has none")
+            .hint("leave it out, or use `--backend fuse`"));
+    }
+    let asked = overstore_mount::Request {
+        lower: real("lower", &layout.lower)?,
+        upper: real("upper", &layout.upper)?,
+        work: real("work", work)?,
+        merged: real("merged", merged)?,
+        markers: Markers::here(),
+        attributes: attributes(request),
+    };
+    if request.options.nix_check && layout.check_mount {
+        asked.nix_check().map_err(translate)?;
+    }
+    Ok(asked)
+}
+
+/// Returns `path` without symlinks; its last name need not exist.
+fn real(role: &str, path: &Path) -> Result<PathBuf> {
+    let resolved = match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Err(why), Some(parent), Some(name)) if why.kind() == std::io::ErrorKind::NotFound => {
+            fs::canonicalize(parent).map(|parent| parent.join(name))
+        }
+        (result, ..) => result,
+    };
+    let resolved =
+        resolved.map_err(|why| Error::on(&format!("open {role} directory"), path, why))?;
+    if resolved != path {
+        log::warn!(
+            "{} is in truth {}: Nix must be given the second",
+            path.display(),
+            resolved.display()
+        );
+    }
+    Ok(resolved)
+}
+
+fn attributes(request: &Request) -> Attributes {
+    use crate::layout::Atime;
+    let options = &request.options;
+    let mut attributes = Attributes::default();
+    for (wanted, word) in [
+        (options.read_only, "ro"),
+        (options.suid, "suid"),
+        (options.dev, "dev"),
+        (!options.exec, "noexec"),
+        (options.sync, "sync"),
+        (options.dirsync, "dirsync"),
+        (options.atime == Atime::Noatime, "noatime"),
+        (options.atime == Atime::Strictatime, "strictatime"),
+        (options.nodiratime, "nodiratime"),
+    ] {
+        if wanted {
+            attributes.apply(word.as_bytes());
+        }
+    }
+    attributes
+}
+
+fn translate(fault: Fault) -> Error {
+    let kind = match fault.kind() {
+        overstore_mount::Kind::Usage => Kind::Usage,
+        _ => Kind::Environment,
+    };
+    Error::new(kind, "kernel backend", fault)
+}
