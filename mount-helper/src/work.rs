@@ -22,7 +22,7 @@ pub fn create_work(path: &Path) -> Result<bool> {
         return Ok(false);
     };
     let parent = Directory::find(ROLE, parent)?;
-    match mkdirat(&parent.fd, name, Mode::RWXU) {
+    match mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(why) => {
