@@ -77,7 +77,7 @@ impl Request {
 }
 
 /// What to do where the kernel's OverlayFS cannot serve.
-pub(crate) const FUSE_CAN: &str = "the FUSE backend can take it: -o backend=fuse";
+pub(crate) const FUSE_CAN: &str = "the FUSE backend can take it (backend=fuse)";
 
 /// The kernel moves files from the one to the other, and empties the work directory.
 fn check_work(work: &Directory, upper: &Directory) -> Result<()> {

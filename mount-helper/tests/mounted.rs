@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Place, needs_root, skip, text};
+use overstore_mount::{Attributes, Markers, Request, Way, create_work, default_work};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -131,6 +132,27 @@ fn a_hostile_surrounding_changes_nothing() {
 }
 
 #[test]
+fn in_the_namespace_that_is_told() {
+    let place = Place::new();
+    if !needs_root() || !can(&place, "-m") {
+        return;
+    }
+    let script = r#"
+        mkfifo ready
+        unshare -m --propagation private sh -c 'echo $$ > ready; exec sleep 100' &
+        read other < ready
+        for name in "$other" "/proc/$other/ns/mnt"; do
+            bin/mount.overstore overlay "$D/m" -N "$name" -o "$O,backend=kernel"; echo $?
+            grep -c " $D/m " /proc/self/mounts
+            nsenter -t "$other" -m cat "$D/m/low"; nsenter -t "$other" -m umount "$D/m"
+        done
+        kill "$other"
+    "#;
+    let one = "0\n0\nfrom the lower\n";
+    said(&in_namespace(&place, "-m", script), &one.repeat(2));
+}
+
+#[test]
 fn a_lower_that_the_kernel_does_not_take() {
     let place = Place::new();
     if !needs_root() || !can(&place, "-m") {
@@ -150,7 +172,10 @@ fn a_lower_that_the_kernel_does_not_take() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    assert!(!place.path("u.work").exists(), "what failed leaves nothing");
+    assert!(
+        !place.path("u.work").try_exists().unwrap(),
+        "what failed leaves nothing"
+    );
 }
 
 /// The name under which a child of this test binary runs `inside`.
@@ -175,8 +200,30 @@ fn every_interface_mounts_any_path() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
+/// Makes the directories of one mount below `place`, and the request for it.
+fn request_in(place: &Path) -> Request {
+    let [lower, upper, merged] = ["l", "u", "m"].map(|part| place.join(part));
+    for directory in [&lower, &upper, &merged] {
+        std::fs::create_dir_all(directory).unwrap();
+    }
+    std::fs::write(lower.join("low"), "low").unwrap();
+    let work = default_work(&upper);
+    assert!(create_work(&work).unwrap());
+    let markers = Markers::here();
+    assert_eq!(markers, Markers::User);
+    Request {
+        lower,
+        upper,
+        work,
+        merged,
+        markers,
+        attributes: Attributes::default(),
+    }
+}
+
+const WAYS: [Way; 3] = [Way::Descriptors, Way::Paths, Way::Classic];
+
 fn inside(root: &Path) {
-    use overstore_mount::{Attributes, Markers, Request, Way, create_work, default_work};
     let long = "n".repeat(200);
     let deep = format!("{long}/{long}");
     let names: [&[u8]; 9] = [
@@ -191,25 +238,11 @@ fn inside(root: &Path) {
         deep.as_bytes(),
     ];
     for name in names {
-        for way in [Way::Descriptors, Way::Paths, Way::Classic] {
+        for way in WAYS {
             let name = OsString::from_vec(name.to_vec());
             let place = root.join(format!("{way:?}")).join(&name);
-            let [lower, upper, merged] = ["l", "u", "m"].map(|part| place.join(part));
-            for directory in [&lower, &upper, &merged] {
-                std::fs::create_dir_all(directory).unwrap();
-            }
-            std::fs::write(lower.join("low"), "low").unwrap();
-            let work = default_work(&upper);
-            assert!(create_work(&work).unwrap());
-            let request = Request {
-                lower,
-                upper: upper.clone(),
-                work,
-                merged: merged.clone(),
-                markers: Markers::here(),
-                attributes: Attributes::default(),
-            };
-            assert_eq!(request.markers, Markers::User);
+            let request = request_in(&place);
+            let (upper, merged) = (&request.upper, &request.merged);
             let checked = request.check().unwrap();
             let long = name.len() > 255;
             match checked.mount_by(way) {
@@ -229,8 +262,8 @@ fn inside(root: &Path) {
                 "{way:?}: {again}"
             );
             drop(checked);
-            overstore_mount::unmount(&merged).unwrap();
-            assert!(!merged.join("low").exists());
+            overstore_mount::unmount(merged).unwrap();
+            assert!(!merged.join("low").try_exists().unwrap());
         }
     }
 }
@@ -259,24 +292,11 @@ fn a_directory_that_is_swapped_after_the_check_is_not_mounted() {
 }
 
 fn swapped(root: &Path) {
-    use overstore_mount::{Attributes, Markers, Request, Way, create_work, default_work};
     for name in ["l", "u", "u.work", "m"] {
-        for way in [Way::Descriptors, Way::Paths, Way::Classic] {
+        for way in WAYS {
             let place = root.join(format!("{way:?}-{name}"));
-            let [lower, upper, merged] = ["l", "u", "m"].map(|part| place.join(part));
-            for directory in [&lower, &upper, &merged, &place.join("other")] {
-                std::fs::create_dir_all(directory).unwrap();
-            }
-            let work = default_work(&upper);
-            assert!(create_work(&work).unwrap());
-            let request = Request {
-                lower,
-                upper,
-                work,
-                merged,
-                markers: Markers::here(),
-                attributes: Attributes::default(),
-            };
+            let request = request_in(&place);
+            std::fs::create_dir(place.join("other")).unwrap();
             let checked = request.check().unwrap();
             std::fs::rename(place.join(name), place.join("was")).unwrap();
             std::fs::rename(place.join("other"), place.join(name)).unwrap();

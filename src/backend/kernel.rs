@@ -44,39 +44,43 @@ pub fn mount(request: &Request) -> Result<()> {
 /// Checks `request` without mounting it.
 pub fn check(request: &Request) -> Result<()> {
     let mountpoint = preflight::check(request)?;
-    with_work(request, |work| {
-        asked(request, work, &mountpoint.merged)?
-            .check()
-            .map(drop)
-            .map_err(translate)
-    })
+    let (work, created) = work(request)?;
+    let result = asked(request, &work, &mountpoint.merged)
+        .and_then(|overlay| overlay.check().map(drop).map_err(translate));
+    forget(&work, created);
+    result
 }
 
 /// Mounts `request` on `merged`.
 pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
-    let work = request.layout.work_or_default();
-    create_work(&real("work", &work)?).map_err(translate)?;
-    let overlay = asked(request, &work, merged)?;
-    let way = overlay
-        .check()
-        .and_then(|checked| checked.mount())
-        .map_err(translate)?;
-    log::info!(
-        "served by the kernel's OverlayFS ({way:?}), markers {:?}",
-        overlay.markers
-    );
-    Ok(())
-}
-
-/// Runs `look` with the work directory, which goes again if it was made for that.
-fn with_work(request: &Request, look: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let work = request.layout.work_or_default();
-    let created = create_work(&real("work", &work)?).map_err(translate)?;
-    let result = look(&work);
-    if created {
-        super::best_effort("remove the work directory", fs::remove_dir(&work));
+    let (work, created) = work(request)?;
+    let result = asked(request, &work, merged).and_then(|overlay| {
+        let mounted = overlay.check().and_then(|checked| checked.mount());
+        let way = mounted.map_err(translate)?;
+        log::info!(
+            "served by the kernel's OverlayFS ({way:?}), markers {:?}",
+            overlay.markers
+        );
+        Ok(())
+    });
+    if result.is_err() {
+        forget(&work, created);
     }
     result
+}
+
+/// Returns the work directory, and whether it was created.
+fn work(request: &Request) -> Result<(PathBuf, bool)> {
+    let work = real("work", &request.layout.work_or_default())?;
+    let created = create_work(&work).map_err(translate)?;
+    Ok((work, created))
+}
+
+/// Removes a work directory that was created for nothing.
+fn forget(work: &Path, created: bool) {
+    if created {
+        super::best_effort("remove the work directory", fs::remove_dir(work));
+    }
 }
 
 fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_mount::Request> {
@@ -88,7 +92,7 @@ fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_moun
     let asked = overstore_mount::Request {
         lower: real("lower", &layout.lower)?,
         upper: real("upper", &layout.upper)?,
-        work: real("work", work)?,
+        work: work.to_owned(),
         merged: real("merged", merged)?,
         markers: Markers::here(),
         attributes: attributes(request),
