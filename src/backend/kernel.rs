@@ -7,6 +7,7 @@
 use super::{Request, direct, preflight};
 use crate::error::{Error, Kind, Result};
 use overstore_mount::{Attributes, Fault, Markers, create_work};
+use rustix::process::geteuid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,13 +22,15 @@ pub enum Choice {
     Kernel,
 }
 
-/// Decides who shall serve; `Auto` says why where it is not FUSE.
+/// Decides who shall serve; `Auto` says why where it is not FUSE. A plain user cannot ask the kernel,
+/// and is better told why FUSE does not work.
 pub fn chosen(choice: Choice) -> Choice {
     if choice != Choice::Auto {
         return choice;
     }
     match direct::open_device() {
         Ok(_) => Choice::Fuse,
+        Err(_) if !geteuid().is_root() => Choice::Fuse,
         Err(why) => {
             log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
             Choice::Kernel
