@@ -970,7 +970,7 @@ fn what_the_machine_lacks_is_told_with_the_way_out() {
     let mount = "\"$O\" mount -o \"$L\" \"$M\"";
     let cases: [(String, &[&str]); 3] = [
         (
-            mount.to_owned(),
+            "\"$O\" mount --backend fuse -o \"$L\" \"$M\"".to_owned(),
             &["/dev/fuse", "No such file", "modprobe fuse"],
         ),
         (

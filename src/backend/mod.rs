@@ -8,6 +8,7 @@
 pub mod daemon;
 pub mod direct;
 pub mod fusermount;
+pub mod kernel;
 pub mod lifecycle;
 pub mod mountid;
 pub mod mountinfo;

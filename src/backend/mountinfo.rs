@@ -82,13 +82,17 @@ fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
     let mut lower = None;
     let mut upper = None;
     for option in options.as_bytes().split(|&byte| byte == b',') {
-        if let Some(value) = option
-            .strip_prefix(b"lowerdir=".as_slice())
-            .or_else(|| option.strip_prefix(b"lowerdir+=".as_slice()))
-        {
-            if lower.replace(PathBuf::from(unescape(value))).is_some() {
+        let lower_here = match option.strip_prefix(b"lowerdir=".as_slice()) {
+            Some(value) => Some(only_lower(&unescape(value))?),
+            None => option
+                .strip_prefix(b"lowerdir+=".as_slice())
+                .map(|value| PathBuf::from(unescape(value))),
+        };
+        if lower_here.is_some() {
+            if lower.is_some() {
                 return None;
             }
+            lower = lower_here;
         } else if let Some(value) = option.strip_prefix(b"upperdir=".as_slice()) {
             upper = Some(PathBuf::from(unescape(value)));
         }
@@ -97,6 +101,21 @@ fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
         lower: lower?,
         upper: upper?,
     })
+}
+
+/// Returns the lower of a list of lowers, which is listed as it was written for the kernel: `:`
+/// parts lowers, and a backslash stands before one that is part of a path. `None` if they are many.
+fn only_lower(list: &OsStr) -> Option<PathBuf> {
+    let mut path = Vec::with_capacity(list.len());
+    let mut bytes = list.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
+        path.push(match byte {
+            b':' => return None,
+            b'\\' => *bytes.next()?,
+            _ => byte,
+        });
+    }
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// Reads the mounts of this process's mount namespace.
@@ -200,13 +219,18 @@ mod tests {
     fn reads_overlays_of_the_kernel_with_one_lower_only() {
         let text = b"59 28 0:47 / /m rw - overlay overlay rw,lowerdir=/a\\054b,upperdir=/u,x\n\
             60 28 0:48 / /n rw - overlay overlay rw,lowerdir+=/a,lowerdir+=/b,upperdir=/u\n\
-            61 28 0:49 / /o rw - overlay other rw,lowerdir=/a,upperdir=/u\n";
+            61 28 0:49 / /o rw - overlay other rw,lowerdir=/a,upperdir=/u\n\
+            62 28 0:50 / /p rw - overlay overlay rw,lowerdir=/a\\134:b,upperdir=/u\n\
+            63 28 0:51 / /q rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/u\n";
         let entries = parse(text).expect("well-formed lines");
         let (backend, layers) = entries[0].merged_view().expect("a merged view");
         assert_eq!(backend, Backend::Kernel);
         assert_eq!(layers.lower, Path::new("/a,b"));
         assert_eq!(entries[1].merged_view(), None);
         assert_eq!(entries[2].merged_view(), None);
+        let (_, layers) = entries[3].merged_view().expect("a merged view");
+        assert_eq!(layers.lower, Path::new("/a:b"));
+        assert_eq!(entries[4].merged_view(), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What may be written on the command line, and the help that says so.
 
+use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -125,6 +126,16 @@ pub(super) enum BackendChoice {
     Kernel,
 }
 
+impl From<BackendChoice> for Choice {
+    fn from(choice: BackendChoice) -> Choice {
+        match choice {
+            BackendChoice::Auto => Choice::Auto,
+            BackendChoice::Fuse => Choice::Fuse,
+            BackendChoice::Kernel => Choice::Kernel,
+        }
+    }
+}
+
 /// Which store.
 #[derive(Debug, Args)]
 pub(super) struct StoreArgs {
@@ -161,6 +172,12 @@ pub(super) struct MountArgs {
     pub(super) merged: Option<OsString>,
     #[command(flatten)]
     pub(super) store: StoreArgs,
+    /// Who serves the view; only root and root of a user namespace may ask the kernel
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) backend: BackendChoice,
+    /// Checks everything, mounts nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Stays in the foreground; ends at unmount, SIGTERM, SIGINT or SIGHUP
     #[arg(short, long)]
     pub(super) foreground: bool,

@@ -5,6 +5,7 @@ use super::args::{MountArgs, UmountArgs};
 use super::log;
 use super::request::{self, Spelling, Target};
 use crate::backend::daemon::{self, Background, Started};
+use crate::backend::kernel::{self, Choice};
 use crate::backend::umount::{self, Busy};
 use crate::backend::{Request, lifecycle, preflight};
 use crate::error::{Error, Result};
@@ -14,19 +15,46 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Mounts; in the background unless told otherwise.
+/// Mounts; a driver in the background unless told otherwise.
 pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
-    if !wanted.foreground && !wanted.background {
-        return start_background(args);
+    if wanted.background {
+        return serve(wanted, Some(Background::enter(log::leave_terminal)?));
     }
-    let background = wanted
-        .background
-        .then(|| Background::enter(log::leave_terminal))
-        .transpose()?;
-    let (request, spelling) = request::for_mount(&Target {
+    let by_kernel = kernel::chosen(wanted.backend.into()) == Choice::Kernel;
+    if wanted.dry_run {
+        let (request, _) = asked(wanted)?;
+        return match by_kernel {
+            true => kernel::check(&request),
+            false => preflight::check(&request).map(drop),
+        }
+        .map(|()| 0);
+    }
+    if by_kernel {
+        kernel::mount(&prepared(wanted)?)?;
+        return Ok(0);
+    }
+    if wanted.foreground {
+        return serve(wanted, None);
+    }
+    start_background(args)
+}
+
+/// Serves by FUSE until it is unmounted.
+fn serve(wanted: &MountArgs, background: Option<Background>) -> Result<u8> {
+    lifecycle::serve(&prepared(wanted)?, background)?;
+    Ok(0)
+}
+
+fn asked(wanted: &MountArgs) -> Result<(Request, Spelling)> {
+    request::for_mount(&Target {
         words: [wanted.target.as_deref(), wanted.merged.as_deref()],
         options: &wanted.store.options,
-    })?;
+    })
+}
+
+/// Makes the request, and for a store URL what Nix would create.
+fn prepared(wanted: &MountArgs) -> Result<Request> {
+    let (request, spelling) = asked(wanted)?;
     if spelling == Spelling::Url {
         create_directories(&request)?;
         if !request.options.read_only {
@@ -34,8 +62,7 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
             ::log::info!("state: {prepared:?}");
         }
     }
-    lifecycle::serve(&request, background)?;
-    Ok(0)
+    Ok(request)
 }
 
 /// Runs this program again with the same arguments, as the one that serves.

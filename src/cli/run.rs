@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `overstore run`.
 
-use super::args::{BackendChoice, RunArgs};
+use super::args::RunArgs;
 use super::log;
 use super::request::{self, Spelling, Target};
 use super::say;
-use crate::backend::run::{self, Choice, Failure, Run};
+use crate::backend::run::{self, Failure, Run};
 use crate::backend::{Request, preflight};
 use crate::error::{Error, Result};
 use std::io;
@@ -28,11 +28,7 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
     directories(&request, spelling)?;
     Ok(Run {
         request,
-        choice: match wanted.backend {
-            BackendChoice::Auto => Choice::Auto,
-            BackendChoice::Fuse => Choice::Fuse,
-            BackendChoice::Kernel => Choice::Kernel,
-        },
+        choice: wanted.backend.into(),
         command: wanted.command.clone(),
         left: (!verbose).then_some(log::leave_terminal),
     })

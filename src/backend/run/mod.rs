@@ -10,9 +10,9 @@ mod namespace;
 mod root;
 mod server;
 
+use super::kernel::{self, Choice};
 use super::{MountSpec, Request, direct, preflight};
 use crate::error::{Error, Result};
-use overstore_mount::{Markers, Overlay};
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
 use server::Server;
@@ -23,17 +23,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-
-/// Which backend may serve the view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// FUSE wherever it works, else the kernel.
-    Auto,
-    /// FUSE alone.
-    Fuse,
-    /// The kernel's OverlayFS alone.
-    Kernel,
-}
 
 /// What to run, and in which view.
 #[derive(Debug, Clone)]
@@ -77,9 +66,9 @@ fn enter(run: &Run) -> Result<()> {
     preflight::layers(&run.request)?;
     let place = getcwd(Vec::new());
     let mask = umask(rustix::fs::Mode::empty());
-    let kind = namespace::enter()?;
+    namespace::enter()?;
     let store = &run.request.layout.store_dir;
-    let result = stage(run, kind);
+    let result = stage(run);
     umask(mask);
     result?;
     match place {
@@ -100,7 +89,7 @@ fn enter(run: &Run) -> Result<()> {
 }
 
 /// Puts the view at the store directory, and at Nix's real directory where that is another one.
-fn stage(run: &Run, kind: namespace::Kind) -> Result<()> {
+fn stage(run: &Run) -> Result<()> {
     let store = &run.request.layout.store_dir;
     let device = device(run)?;
     let server = match &device {
@@ -109,8 +98,8 @@ fn stage(run: &Run, kind: namespace::Kind) -> Result<()> {
     };
     let cover = root::provide(store)?;
     match (device, server) {
-        (Some(device), Some(server)) => fuse(run, kind, &device, server)?,
-        _ => kernel(run, kind)?,
+        (Some(device), Some(server)) => fuse(run, &device, server)?,
+        _ => kernel::overlay(&run.request, store)?,
     }
     also_at(&run.request.layout.merged, store)?;
     cover.close();
@@ -132,7 +121,7 @@ fn device(run: &Run) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> Result<()> {
+fn fuse(run: &Run, device: &OwnedFd, server: Server) -> Result<()> {
     let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
     match direct::mount(device, &spec) {
         Ok(()) => {
@@ -148,42 +137,10 @@ fn fuse(run: &Run, kind: namespace::Kind, device: &OwnedFd, server: Server) -> R
         {
             let why = direct::mount_error(&spec, why);
             log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
-            kernel(run, kind)
+            kernel::overlay(&run.request, &spec.merged)
         }
         Err(why) => Err(direct::mount_error(&spec, why)),
     }
-}
-
-fn kernel(run: &Run, kind: namespace::Kind) -> Result<()> {
-    let layout = &run.request.layout;
-    let work = layout.work_or_default();
-    if let Err(why) = std::fs::create_dir(&work)
-        && why.kind() != io::ErrorKind::AlreadyExists
-    {
-        return Err(Error::on("create work directory", &work, why)
-            .hint("name one beside the upper directory with `-o workdir=`"));
-    }
-    let overlay = Overlay {
-        lower: layout.lower.clone(),
-        upper: layout.upper.clone(),
-        work,
-        merged: layout.store_dir.clone(),
-        markers: match kind {
-            namespace::Kind::Mount if namespace::initial() => Markers::Trusted,
-            _ => Markers::User,
-        },
-        read_only: run.request.options.read_only,
-        nosuid_nodev: !run.request.options.suid || !run.request.options.dev,
-    };
-    overstore_mount::overlay(&overlay).map_err(|why| {
-        Error::on("mount OverlayFS on", &overlay.merged, why)
-            .hint("use `--backend fuse` where the kernel cannot serve this layout")
-    })?;
-    log::info!(
-        "served by the kernel's OverlayFS, markers {:?}",
-        overlay.markers
-    );
-    Ok(())
 }
 
 /// Shows the view at `merged` as well, if that exists: Nix's mount check looks there.

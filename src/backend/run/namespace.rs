@@ -11,25 +11,13 @@ use rustix::process::{getegid, geteuid};
 use std::fs;
 use std::io;
 
-/// Which namespaces were made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A mount namespace, as this process may mount.
-    Mount,
-    /// A user namespace too, in which a plain user may mount.
-    User,
-}
-
 /// Moves this process into namespaces of its own.
-pub(super) fn enter() -> Result<Kind> {
-    let kind = match unshare(CloneFlags::CLONE_NEWNS) {
-        Ok(()) => Kind::Mount,
-        Err(Errno::EPERM) => {
-            enter_user_namespace()?;
-            Kind::User
-        }
+pub(super) fn enter() -> Result<()> {
+    match unshare(CloneFlags::CLONE_NEWNS) {
+        Ok(()) => {}
+        Err(Errno::EPERM) => enter_user_namespace()?,
         Err(why) => return Err(Error::environment("make a mount namespace", why)),
-    };
+    }
     // Mounts of the host still arrive; ours do not go there.
     mount_change(
         "/",
@@ -43,15 +31,7 @@ pub(super) fn enter() -> Result<Kind> {
             }
             _ => refused(error),
         }
-    })?;
-    Ok(kind)
-}
-
-/// Whether this is the machine's first user namespace, in which root may write `trusted.*`.
-pub(super) fn initial() -> bool {
-    const EVERYTHING: &str = "0 0 4294967295";
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(EVERYTHING.split(' ')))
+    })
 }
 
 fn enter_user_namespace() -> Result<()> {

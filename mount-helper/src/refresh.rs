@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A mounted view: have the kernel look at the layers anew, change its attributes, take it away.
+//!
+//! Invariant: only a merged view is touched, held by descriptor; it is never unmounted to be
+//! mounted again, since running processes would stay on the old one. What it is comes from the
+//! kernel's list of mounts alone.
+
+use crate::directory::{Directory, printable};
+use crate::fault::{Fault, Result};
+use crate::identity::mount_id;
+use crate::mounts::{self, Mount};
+use crate::request::Attributes;
+use rustix::fs::fstatvfs;
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount as unmount_call};
+use std::path::Path;
+
+/// What was done to refresh a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The kernel has dropped what it had cached.
+    Kernel,
+    /// Nothing: it is a view of the FUSE driver, which is asked to catch up instead.
+    Driver,
+}
+
+/// Has the view at `path` show what is in the layers now, as Nix's `remount-hook`.
+pub fn refresh(path: &Path) -> Result<Refreshed> {
+    let (view, backend) = find(path)?;
+    if backend == "FUSE" {
+        return Ok(Refreshed::Driver);
+    }
+    apply(&view, current(&view)?)?;
+    Ok(Refreshed::Kernel)
+}
+
+/// Refreshes a view of the kernel, with the `words` (`ro`, `nosuid`...) applied to what it has.
+pub fn remount(path: &Path, words: &[Vec<u8>]) -> Result<Refreshed> {
+    let (view, backend) = find(path)?;
+    if backend == "FUSE" {
+        return Ok(Refreshed::Driver);
+    }
+    let mut attributes = current(&view)?;
+    for word in words {
+        attributes.apply(word);
+    }
+    apply(&view, attributes)?;
+    Ok(Refreshed::Kernel)
+}
+
+/// Unmounts the view of the kernel at `path`.
+pub fn unmount(path: &Path) -> Result<()> {
+    let (view, backend) = find(path)?;
+    if backend == "FUSE" {
+        return Err(Fault::usage(format!(
+            "unmount {}: its driver must end too",
+            printable(path)
+        ))
+        .hint("use overstore umount"));
+    }
+    let path = view.path.clone();
+    // A descriptor on the mount would keep it busy.
+    drop(view);
+    unmount_call(&path, UnmountFlags::NOFOLLOW)
+        .map_err(|why| Fault::kernel(format!("unmount {}", printable(&path)), why))
+}
+
+/// Finds the view at `path`, and who serves it.
+fn find(path: &Path) -> Result<(Directory, &'static str)> {
+    let view = Directory::find("mountpoint", path)?;
+    let id = mount_id(&view.fd);
+    let mounts = mounts::read()?;
+    let here = mounts.iter().find(|mount| match id {
+        Some(id) => mount.id == id && mount.point == view.path,
+        None => mount.point == view.path,
+    });
+    match here.and_then(Mount::view) {
+        Some(backend) => Ok((view, backend)),
+        None => Err(Fault::mount(format!(
+            "mountpoint {}: no merged view is mounted there",
+            printable(&view.path)
+        ))),
+    }
+}
+
+/// Returns the attributes that the mount has: mount(2) sets all of them anew.
+fn current(view: &Directory) -> Result<Attributes> {
+    let status = fstatvfs(&view.fd).map_err(|why| {
+        Fault::kernel(
+            format!("ask for the attributes of {}", printable(&view.path)),
+            why,
+        )
+    })?;
+    use rustix::fs::StatVfsMountFlags as Seen;
+    let flags = [
+        (Seen::RDONLY, MountFlags::RDONLY),
+        (Seen::NOSUID, MountFlags::NOSUID),
+        (Seen::NODEV, MountFlags::NODEV),
+        (Seen::NOEXEC, MountFlags::NOEXEC),
+        (Seen::SYNCHRONOUS, MountFlags::SYNCHRONOUS),
+        (Seen::NOATIME, MountFlags::NOATIME),
+        (Seen::NODIRATIME, MountFlags::NODIRATIME),
+        (Seen::RELATIME, MountFlags::RELATIME),
+    ]
+    .into_iter()
+    .filter(|(seen, _)| status.f_flag.contains(*seen))
+    .map(|(_, flag)| flag)
+    .collect::<MountFlags>();
+    let access_times = MountFlags::NOATIME | MountFlags::RELATIME;
+    Ok(Attributes::from_flags(if flags.intersects(access_times) {
+        flags
+    } else {
+        flags | MountFlags::STRICTATIME
+    }))
+}
+
+/// Asks mount(2), since the new interface refuses to reconfigure an overlay.
+fn apply(view: &Directory, attributes: Attributes) -> Result<()> {
+    mount_remount(view.by_descriptor(), attributes.flags(), "")
+        .map_err(|why| Fault::kernel(format!("remount {}", printable(&view.path)), why))
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The directories of one test and the helper in a place of its own, without `overstore` beside it.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test binary uses its own part of the harness, and ends at the first surprise"
+)]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Gone with the test.
+#[derive(Debug)]
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Place {
+        let place = Place(
+            tempfile::Builder::new()
+                .prefix("overstore-helper-")
+                .tempdir()
+                .unwrap(),
+        );
+        std::fs::set_permissions(place.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        for name in ["l", "u", "m", "bin"] {
+            std::fs::create_dir(place.path(name)).unwrap();
+        }
+        std::fs::write(place.path("l/low"), "from the lower\n").unwrap();
+        // Not by this process: a test that forks meanwhile would hold it open for writing.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_mount-overstore"))
+            .arg(place.program())
+            .status();
+        assert!(copied.unwrap().success());
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name).components().collect()
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        self.path("bin/mount.overstore")
+    }
+
+    pub(crate) fn layers(&self) -> String {
+        let (lower, upper) = (self.path("l"), self.path("u"));
+        format!("lowerdir={},upperdir={}", lower.display(), upper.display())
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(self.program());
+        command.stdin(Stdio::null()).env("LC_ALL", "C");
+        command
+    }
+
+    pub(crate) fn helper(&self, words: &[&str]) -> Output {
+        self.command().args(words).output().unwrap()
+    }
+
+    /// Asks whether the kernel backend would mount these.
+    pub(crate) fn check(&self, lower: &Path, upper: &Path, merged: &Path, more: &str) -> Output {
+        let mut options = b"backend=kernel,lowerdir=".to_vec();
+        options.extend(escaped(lower));
+        options.extend(b",upperdir=");
+        options.extend(escaped(upper));
+        options.push(b',');
+        options.extend(more.as_bytes());
+        self.command()
+            .arg("overlay")
+            .arg(merged)
+            .arg("-fo")
+            .arg(OsString::from_vec(options))
+            .output()
+            .unwrap()
+    }
+}
+
+/// Writes a path as an option value.
+pub(crate) fn escaped(path: &Path) -> Vec<u8> {
+    let mut text = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if b",:\\".contains(&byte) {
+            text.push(b'\\');
+        }
+        text.push(byte);
+    }
+    text
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Says why this cannot run here, or does not let a demanded test pass unseen.
+pub(crate) fn needs_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("only root can do this");
+    }
+    root
+}
+
+pub(crate) fn skip(why: &str) {
+    assert!(
+        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
+        "skipped: {why}"
+    );
+    eprintln!("skipped: {why}");
+}

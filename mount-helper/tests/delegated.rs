@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The helper and the program `overstore` together: FUSE, store URLs, `mount --backend`.
+//!
+//! Needs the program beside the helper, where `cargo build --workspace` puts it.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use common::{Place, needs_root, skip, text};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Puts `overstore` beside the helper, if it was built.
+fn with_program(place: &Place) -> bool {
+    let built = Path::new(env!("CARGO_BIN_EXE_mount-overstore")).with_file_name("overstore");
+    if !built.try_exists().unwrap() {
+        skip("the program overstore is not built: cargo build --workspace");
+        return false;
+    }
+    let copied = Command::new("cp")
+        .arg(built)
+        .arg(place.path("bin/overstore"))
+        .status();
+    assert!(copied.unwrap().success());
+    if !Path::new("/dev/fuse").try_exists().unwrap() {
+        skip("there is no /dev/fuse");
+        return false;
+    }
+    needs_root()
+}
+
+/// Runs a script in private namespaces, with which its drivers end.
+fn script(place: &Place, flags: &[&str], text: &str) -> Output {
+    Command::new("unshare")
+        .args(flags)
+        .args([
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .args(["--", "sh", "-c", text])
+        .current_dir(place.path(""))
+        .env("D", place.path(""))
+        .env("O", place.layers())
+        .env("H", place.program())
+        .env("LC_ALL", "C")
+        .env_remove("NIX_REMOTE")
+        .env_remove("OVERSTORE_STORE")
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn said(output: &Output, expected: &str) {
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+}
+
+#[test]
+fn fuse_is_the_first_choice() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        type() { grep " $D/m " /proc/self/mounts | cut -d' ' -f1,3 | cut -d, -f1; }
+        for backend in "" ,backend=auto ,backend=fuse,watch=off; do
+            "$H" overlay "$D/m" -o "$O$backend,nofail,x-a=b"; echo $? "$(type)"
+            cat m/low
+            "$H" overlay "$D/m" -o remount; echo $?
+            "$H" --refresh "$D/m"; echo $?
+            bin/overstore umount "$D/m"; echo $?
+        done
+        "$H" overlay "$D/m" -o "$O" -t overstore.kernel; echo $? "$(type)"
+        bin/overstore umount "$D/m"
+        "$H" overlay "$D/m" -f -o "$O"; echo $? "$(type)"
+        "$H" overlay "$D/m" -f -o "$O,lower-ttl=never" 2>&1; echo $?
+        "$H" overlay "$D/m" -f -o "$O,backend=fuse,upperdir=/none/u" 2>/dev/null; echo $?
+    "#;
+    let one = "0 overlay fuse.overstore\nfrom the lower\n0\n0\n0\n";
+    let rest = "0 overlay overlay\n0 \n\
+        error: option lower-ttl=never: not a time; write a time such as 0, 500ms, 1s or 2m\n1\n32\n";
+    said(
+        &script(&place, &["-m"], life),
+        &format!("{}{rest}", one.repeat(3)),
+    );
+}
+
+#[test]
+fn the_kernel_is_used_where_fuse_does_not_work() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        mount --bind /dev/null /dev/fuse; mount -o remount,bind,nodev /dev/fuse
+        "$H" overlay "$D/m" -o "$O" 2>&1 | sed 's/: open.*//'
+        grep -c " $D/m overlay rw,nosuid,nodev,relatime,lowerdir=$D/l,upperdir=$D/u," /proc/self/mounts
+        bin/overstore umount "$D/m"
+        bin/overstore mount -o "$O" "$D/m" 2>&1 | sed 's/: open.*//'
+        bin/overstore status | sed "s|$D|D|g" | head -4; bin/overstore umount "$D/m"; ls m
+    "#;
+    let why = "using the kernel's OverlayFS, as FUSE does not work here";
+    let expected = format!(
+        "mount.overstore: {why}\n1\nwarning: {why}\n\
+         D/m\n  lower    D/l\n  upper    D/u\n  served   kernel, alive\n"
+    );
+    said(&script(&place, &["-m"], life), &expected);
+}
+
+#[test]
+fn mount_by_the_kernel_is_seen_and_ended_like_any_view() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        M="bin/overstore mount --backend kernel"
+        $M --dry-run -o "$O" "$D/m"; echo $?; ls
+        $M -o "$O,noexec,noatime" "$D/m"; echo $?
+        grep -o 'rw,nosuid,nodev,noexec,noatime,lowerdir=' /proc/self/mounts
+        bin/overstore status --json "$D/m" | grep -o '"backend": "kernel"'
+        $M -o "$O" "$D/m" 2>&1 | grep -o 'mount on .*: [a-z ]*' | sed "s|$D|D|g" | cut -c1-13; echo new > m/new; cat u/new
+        bin/overstore umount "$D/m"; echo $?; ls m | wc -l
+        $M -o "$O,repair" "$D/m" 2>/dev/null; echo $?
+        $M -o "lowerdir=$D/l,upperdir=$D/u,workdir=/dev/shm" "$D/m" 2>/dev/null; echo $?
+    "#;
+    let expected = "0\nbin\nl\nm\nu\n0\nrw,nosuid,nodev,noexec,noatime,lowerdir=\n\
+        \"backend\": \"kernel\"\nmount on D/m:\nnew\n0\n0\n2\n2\n";
+    for flags in [&["-m"][..], &["-Urm"]] {
+        let output = script(&place, flags, life);
+        said(&output, expected);
+        let cleared = Command::new("sh")
+            .args(["-c", "rm -rf u.work u/new"])
+            .current_dir(place.path(""))
+            .status();
+        assert!(cleared.unwrap().success());
+    }
+}
+
+#[test]
+fn a_store_url_is_mounted_by_either_backend() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        mkdir -p low/nix/store low/nix/var/nix top; echo from > low/nix/store/low
+        URL="local-overlay://?root=$D/top&lower-store=$D/low&upper-layer=$D/u"
+        for backend in kernel fuse; do
+            "$H" "$URL" "$D/top/nix/store" -o "backend=$backend,x-a"; echo $?
+            cat top/nix/store/low; grep " $D/top/nix/store " /proc/self/mounts | cut -d' ' -f3 | cut -d, -f1
+            bin/overstore umount top/nix/store
+        done
+        "$H" "$URL" "$D/elsewhere" -o backend=kernel 2>/dev/null; echo $?
+        "$H" "local-overlay://?wrong" "$D/m" 2>/dev/null; echo $?
+    "#;
+    let expected = "0\nfrom\noverlay\n0\nfrom\nfuse.overstore\n1\n1\n";
+    said(&script(&place, &["-m"], life), expected);
+}
