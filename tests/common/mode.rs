@@ -26,6 +26,8 @@ const REQUIRE: &str = "OVERSTORE_REQUIRE";
 const SKIPPED: &str = "skipped: ";
 /// A test that takes longer hangs.
 const LIMIT_SECONDS: &str = "120";
+/// Another limit, for runs of a size that the caller chooses.
+const LIMIT: &str = "OVERSTORE_TEST_LIMIT";
 
 /// Who performs a test.
 #[allow(non_camel_case_types, reason = "the names are also those of the tests")]
@@ -123,9 +125,10 @@ fn enter(mode: Mode, scratch: &Path, test: &str) -> Output {
     let own: OsString = std::env::current_exe()
         .expect("a running test has a file")
         .into();
+    let limit = std::env::var_os(LIMIT).unwrap_or_else(|| LIMIT_SECONDS.into());
     let words: [&OsStr; 9] = [
         OsStr::new("--signal=KILL"),
-        OsStr::new(LIMIT_SECONDS),
+        &limit,
         OsStr::new("sh"),
         OsStr::new(concat!(
             env!("CARGO_MANIFEST_DIR"),

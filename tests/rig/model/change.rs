@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What changes do to the two trees, through the view and behind it.
+//!
+//! Invariant: only what is done behind the view changes the lower.
+
+use super::layer::{Body, Ino, Object, TOP};
+use super::{Model, Rules, Seen, Slot};
+use crate::op::{LATER_TIME, Name, Place, pattern};
+use crate::outcome::Outcome;
+use rustix::io::Errno;
+
+/// How long what comes into the lower later is, as a file.
+pub(crate) const LATER_LENGTH: u64 = 77;
+/// What it has inside, as a directory.
+pub(crate) const LATER_INSIDE: &[u8] = b"a";
+
+impl Model {
+    /// Returns the upper side of what is at `place`, which is there; the kernel copies it up.
+    pub(super) fn upper_of(&mut self, place: &Place) -> Result<Ino, Errno> {
+        let seen = self.find(place)?;
+        match (seen.upper, self.rules) {
+            (Some(ino), _) => Ok(ino),
+            (None, Rules::Here) => Err(Errno::ROFS),
+            (None, Rules::Kernel) => self.copy_up(place, seen),
+        }
+    }
+
+    fn copy_up(&mut self, place: &Place, seen: Seen) -> Result<Ino, Errno> {
+        let (directory, name) = place.split().ok_or(Errno::BUSY)?;
+        let parent = self.upper_of(&directory)?;
+        let mut copy = self.lower.get(seen.lower.ok_or(Errno::NOENT)?).clone();
+        if copy.body.is_dir() {
+            copy.body = Body::dir(false);
+        }
+        let ino = self.upper.add(copy);
+        let time = self.upper.get(parent).mtime;
+        self.upper.set(parent, name, Some(ino));
+        self.upper.get_mut(parent).mtime = time;
+        self.repoint(place, ino);
+        Ok(ino)
+    }
+
+    /// Puts an object of the upper where nothing is seen. A directory hides what the lower has there.
+    pub(super) fn place(&mut self, slot: Slot, at: &Place, ino: Ino) -> Result<(), Errno> {
+        let (directory, name) = at.split().ok_or(Errno::EXIST)?;
+        let parent = self.upper_of(&directory)?;
+        let hides = match self.rules {
+            Rules::Here => slot
+                .lower
+                .is_some_and(|ino| self.lower.get(ino).body.is_dir()),
+            Rules::Kernel => slot.lower.is_some() || slot.parent.is_merged(),
+        };
+        if hides {
+            self.upper.set_opaque(ino);
+        }
+        self.upper.set(parent, name, Some(ino));
+        Ok(())
+    }
+
+    pub(super) fn make(&mut self, at: &Place, body: Body) -> Result<(), Errno> {
+        let slot = self.slot_at(at).map_err(|error| match error {
+            Errno::BUSY => Errno::EXIST,
+            other => other,
+        })?;
+        if self.shown(slot).is_some() {
+            return Err(Errno::EXIST);
+        }
+        let (directory, _) = at.split().ok_or(Errno::EXIST)?;
+        if body == Body::Device && self.rules == Rules::Kernel {
+            return Err(Errno::PERM);
+        }
+        self.upper_of(&directory)?;
+        let mode = if body.is_dir() { 0o755 } else { 0o644 };
+        let ino = self.upper.add(Object {
+            body,
+            mode,
+            mtime: None,
+        });
+        self.place(slot, at, ino)
+    }
+
+    /// Takes the upper's object away; the kernel hides what the lower has under the name.
+    pub(super) fn take(&mut self, slot: Slot, at: &Place) -> Result<(), Errno> {
+        let (directory, name) = at.split().ok_or(Errno::BUSY)?;
+        let parent = self.upper_of(&directory)?;
+        let mut left = None;
+        if self.rules == Rules::Kernel && slot.lower.is_some() {
+            left = Some(self.upper.add(Object {
+                body: Body::Device,
+                mode: 0,
+                mtime: None,
+            }));
+        }
+        self.upper.set(parent, name, left);
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, at: &Place) -> Result<(), Errno> {
+        let slot = self.slot_at(at)?;
+        let seen = self.shown(slot).ok_or(Errno::NOENT)?;
+        if self.body(seen).is_dir() {
+            return Err(Errno::ISDIR);
+        }
+        if self.rules == Rules::Here && seen.is_lower_only() {
+            return Err(Errno::ROFS);
+        }
+        self.take(slot, at)
+    }
+
+    /// Tells whether a directory may go: here its upper side is empty, on the kernel what it shows;
+    /// the kernel clears whiteouts away only where it could have made them.
+    pub(super) fn must_be_empty(&self, slot: Slot, seen: Seen) -> Result<(), Errno> {
+        let full = match (self.rules, seen.upper, slot.lower) {
+            (Rules::Here, Some(upper), _) | (Rules::Kernel, Some(upper), None) => {
+                !self.upper.names(upper).is_empty()
+            }
+            _ => !self.list(seen).is_empty(),
+        };
+        if full { Err(Errno::NOTEMPTY) } else { Ok(()) }
+    }
+
+    pub(super) fn rmdir(&mut self, at: &Place) -> Result<(), Errno> {
+        let slot = self.slot_at(at)?;
+        let seen = self.shown(slot).ok_or(Errno::NOENT)?;
+        if !self.body(seen).is_dir() {
+            return Err(Errno::NOTDIR);
+        }
+        if self.rules == Rules::Here && seen.is_lower_only() {
+            return Err(Errno::ROFS);
+        }
+        self.must_be_empty(slot, seen)?;
+        self.take(slot, at)?;
+        seen.upper
+            .into_iter()
+            .for_each(|ino| self.upper.forget(ino));
+        Ok(())
+    }
+
+    pub(super) fn link(&mut self, from: &Place, to: &Place) -> Result<(), Errno> {
+        let source = self.find(from)?;
+        let slot = self.slot_at(to)?;
+        if self.shown(slot).is_some() {
+            return Err(Errno::EXIST);
+        }
+        if self.body(source).is_dir() {
+            return Err(Errno::PERM);
+        }
+        if self.rules == Rules::Here && source.is_lower_only() {
+            return Err(Errno::XDEV);
+        }
+        let ino = self.upper_of(from)?;
+        self.place(slot, to, ino)
+    }
+
+    pub(super) fn chmod(&mut self, at: &Place, mode: u32) -> Result<(), Errno> {
+        let seen = self.find(at)?;
+        if *self.body(seen) == Body::Symlink {
+            return Err(Errno::NOENT);
+        }
+        let ino = self.upper_of(at)?;
+        self.upper.get_mut(ino).mode = mode;
+        Ok(())
+    }
+
+    pub(super) fn set_time(&mut self, at: &Place, time: i64) -> Result<(), Errno> {
+        let ino = self.upper_of(at)?;
+        self.upper.get_mut(ino).mtime = Some(time);
+        Ok(())
+    }
+
+    pub(super) fn outside_add(&mut self, at: &Place, is_dir: bool) -> Outcome {
+        self.close_all();
+        let [name] = at.0.as_slice() else {
+            return Outcome::Nothing;
+        };
+        if self.lower.child(TOP, name).is_some() {
+            return Outcome::Nothing;
+        }
+        let file = Body::file(pattern(LATER_LENGTH, 0));
+        if is_dir {
+            let ino = self.lower.put(TOP, name, Body::dir(false), LATER_TIME);
+            self.lower
+                .put(ino, &LATER_INSIDE.to_vec(), file, LATER_TIME);
+        } else {
+            self.lower.put(TOP, name, file, LATER_TIME);
+        }
+        self.lower.get_mut(TOP).mtime = None;
+        Outcome::Done
+    }
+
+    pub(super) fn outside_remove(&mut self, at: &Place) -> Outcome {
+        self.close_all();
+        let [name] = at.0.as_slice() else {
+            return Outcome::Nothing;
+        };
+        let (Some(upper), Some(_)) = (self.upper.child(TOP, name), self.lower.child(TOP, name))
+        else {
+            return Outcome::Nothing;
+        };
+        if self.upper.get(upper).body == Body::Device || self.upper.has_links(upper) {
+            return Outcome::Nothing;
+        }
+        self.upper.forget(upper);
+        self.upper.set(TOP, name, None);
+        Outcome::Done
+    }
+
+    pub(super) fn outside_replace(&mut self, at: &Place) -> Outcome {
+        self.close_all();
+        let [name] = at.0.as_slice() else {
+            return Outcome::Nothing;
+        };
+        if !self.lower_has_file(name) {
+            return Outcome::Nothing;
+        }
+        self.lower
+            .put(TOP, name, Body::file(pattern(LATER_LENGTH, 1)), LATER_TIME);
+        self.lower.get_mut(TOP).mtime = None;
+        Outcome::Done
+    }
+
+    fn lower_has_file(&self, name: &Name) -> bool {
+        let found = self.lower.child(TOP, name);
+        found.is_some_and(|ino| {
+            matches!(self.lower.get(ino).body, Body::File(_)) && !self.lower.has_links(ino)
+        })
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Moving names, in the order in which the kernel's file layer and then a filesystem refuse.
+//!
+//! Invariant: a rename that fails changes nothing that is seen.
+
+use super::layer::Body;
+use super::{Model, Rules, Seen, Slot};
+use crate::op::{Manner, Place};
+use rustix::io::Errno;
+
+/// Both ends of a rename.
+struct Move<'a> {
+    from: &'a Place,
+    to: &'a Place,
+    source: Slot,
+    target: Slot,
+    moved: Seen,
+    replaced: Option<Seen>,
+    manner: Manner,
+}
+
+fn is_below(place: &Place, above: &Place) -> bool {
+    place.0.len() > above.0.len() && place.0.starts_with(&above.0)
+}
+
+impl Model {
+    pub(super) fn rename(&mut self, from: &Place, to: &Place, manner: Manner) -> Result<(), Errno> {
+        let (source, target) = (self.slot_at(from)?, self.slot_at(to)?);
+        let moved = self.shown(source).ok_or(Errno::NOENT)?;
+        let replaced = self.shown(target);
+        match (manner, replaced) {
+            (Manner::NoReplace, Some(_)) => return Err(Errno::EXIST),
+            (Manner::Exchange, None) => return Err(Errno::NOENT),
+            _ => {}
+        }
+        if is_below(to, from) {
+            return Err(Errno::INVAL);
+        }
+        if is_below(from, to) {
+            return Err(match manner {
+                Manner::Exchange => Errno::INVAL,
+                Manner::Plain | Manner::NoReplace => Errno::NOTEMPTY,
+            });
+        }
+        if from == to || self.is_same(moved, replaced) {
+            return Ok(());
+        }
+        if let (Some(replaced), Manner::Plain) = (replaced, manner) {
+            match (self.body(moved).is_dir(), self.body(replaced).is_dir()) {
+                (true, false) => return Err(Errno::NOTDIR),
+                (false, true) => return Err(Errno::ISDIR),
+                _ => {}
+            }
+        }
+        let plan = Move {
+            from,
+            to,
+            source,
+            target,
+            moved,
+            replaced,
+            manner,
+        };
+        match self.rules {
+            Rules::Here => self.may_move_here(&plan)?,
+            Rules::Kernel => {
+                let may = self.may_move_on_kernel(&plan);
+                may.inspect_err(|_| self.touch(&plan))?;
+            }
+        }
+        self.do_move(&plan)
+    }
+
+    /// Two names of one file. The kernel's view has an object per lower name.
+    fn is_same(&self, moved: Seen, replaced: Option<Seen>) -> bool {
+        let one_file = self.rules == Rules::Here || !moved.is_lower_only();
+        replaced == Some(moved) && one_file
+    }
+
+    fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
+        // It would hide what the lower has there.
+        if *self.body(plan.moved) == Body::Device && plan.target.lower.is_some() {
+            return Err(Errno::XDEV);
+        }
+        let lower_only = |seen: Seen| seen.is_lower_only();
+        if lower_only(plan.moved) {
+            return Err(Errno::ROFS);
+        }
+        if plan.moved.is_merged() {
+            return Err(Errno::XDEV);
+        }
+        if plan.replaced.is_some_and(lower_only) || plan.target.parent.upper.is_none() {
+            return Err(Errno::ROFS);
+        }
+        match (plan.manner, plan.replaced) {
+            (Manner::Exchange, Some(other)) => {
+                self.may_land(plan.moved, plan.target)?;
+                self.may_land(other, plan.source)
+            }
+            (_, Some(other)) if self.body(other).is_dir() => {
+                // Both sides: what the moved directory merges with afterwards is empty.
+                match self.must_be_empty(plan.target, other).is_ok() && self.list(other).is_empty()
+                {
+                    true => Ok(()),
+                    false => Err(Errno::NOTEMPTY),
+                }
+            }
+            _ => self.may_land(plan.moved, plan.target),
+        }
+    }
+
+    /// A directory that is merged, or would be where it goes, stays where it is.
+    fn may_land(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
+        let over = target
+            .lower
+            .is_some_and(|ino| self.lower.get(ino).body.is_dir());
+        match self.body(moved).is_dir() && (moved.is_merged() || over) {
+            true => Err(Errno::XDEV),
+            false => Ok(()),
+        }
+    }
+
+    fn may_move_on_kernel(&self, plan: &Move<'_>) -> Result<(), Errno> {
+        let stays = |seen: Seen| self.body(seen).is_dir() && seen.lower.is_some();
+        if stays(plan.moved) {
+            return Err(Errno::XDEV);
+        }
+        match plan.replaced {
+            Some(other) if plan.manner == Manner::Exchange && stays(other) => Err(Errno::XDEV),
+            Some(other) if plan.manner == Manner::Plain && self.body(other).is_dir() => {
+                self.must_be_empty(plan.target, other)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The kernel may have begun when it refuses: the clock may have set the directories' times.
+    fn touch(&mut self, plan: &Move<'_>) {
+        let parents = [plan.source.parent.upper, plan.target.parent.upper];
+        for ino in parents.into_iter().flatten() {
+            self.upper.get_mut(ino).mtime = None;
+        }
+    }
+
+    fn do_move(&mut self, plan: &Move<'_>) -> Result<(), Errno> {
+        let moved = self.upper_of(plan.from)?;
+        if let (Some(_), Manner::Exchange) = (plan.replaced, plan.manner) {
+            let other = self.upper_of(plan.to)?;
+            self.place(plan.target, plan.to, moved)?;
+            return self.place(plan.source, plan.from, other);
+        }
+        let (directory, _) = plan.to.split().ok_or(Errno::BUSY)?;
+        self.upper_of(&directory)?;
+        self.take(plan.source, plan.from)?;
+        if let Some(Seen {
+            upper: Some(ino), ..
+        }) = plan.replaced
+        {
+            self.upper.forget(ino);
+        }
+        self.place(plan.target, plan.to, moved)
+    }
+}
