@@ -258,8 +258,14 @@ impl MergedFs {
             circle.step(at)?;
         };
         while let Some(id) = below.pop() {
+            let number = self.table.with(id, |node| node.ino_in(layer))?;
             dir = Arc::new(self.open_dir(id, layer, dir.as_fd())?);
             self.dirs.put((id, layer), Arc::clone(&dir));
+            if self.table.with(id, |node| node.ino_in(layer))? != number {
+                // The node has got another directory meanwhile, and dropped what was kept before.
+                self.dirs.remove((id, layer));
+                return Err(Errno::STALE);
+            }
         }
         Ok(dir)
     }

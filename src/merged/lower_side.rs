@@ -24,7 +24,6 @@ struct Child {
     id: NodeId,
     name: Box<[u8]>,
     has_upper: bool,
-    has_lower: bool,
 }
 
 /// The nodes in each directory.
@@ -63,13 +62,11 @@ impl MergedFs {
             if before == now.as_ref().map(|side| side.dir.ino) {
                 continue;
             }
+            if !self.exchange(id, before, now.as_ref())? {
+                continue;
+            }
             let below = below.get_or_insert_with(|| self.nodes_below());
-            if before.is_some() {
-                self.leave_lower(id, below);
-            }
-            if let Some(side) = now {
-                self.join(id, side)?;
-            }
+            self.ask_again(id, now, below);
             let children = below.get(&id).map_or(&[][..], Vec::as_slice);
             pending.extend(children.iter().filter(|c| c.has_upper).map(|c| c.id));
         }
@@ -105,55 +102,50 @@ impl MergedFs {
         Ok(Some(LowerSide { dir, names }))
     }
 
-    fn join(&self, id: NodeId, side: LowerSide) -> Outcome<()> {
+    /// Gives one node another lower side, or none, at once: a directory that goes on merging is at no
+    /// moment the upper's alone. Does nothing if somebody was faster.
+    fn exchange(&self, id: NodeId, before: Option<Ino>, now: Option<&LowerSide>) -> Outcome<bool> {
         let parent = self.table.with(id, |node| node.parent)?;
-        let settled = self.settled_below(parent, &side.dir)?;
-        let joined = self.table.with_mut(id, |node| {
-            let may = merged_with(node) == Some(None);
+        let (lower, merging, settled) = match now {
+            Some(side) => {
+                let settled = self.settled_below(parent, &side.dir)?;
+                (Some(side.dir.ino), Merging::Merged, settled)
+            }
+            None if parent == NodeId::ROOT => (None, Merging::Unread, true),
+            None => {
+                let settled = self.table.with(parent, |node| node.settled)?;
+                (None, Merging::Unread, settled)
+            }
+        };
+        let exchanged = self.table.with_mut(id, |node| {
+            let may = merged_with(node) == Some(before);
             if may {
-                node.lower = Some(side.dir.ino);
-                node.merging = Merging::Merged;
-                node.settled = settled;
+                (node.lower, node.merging, node.settled) = (lower, merging, settled);
             }
             may
         })?;
-        if joined {
-            for name in side.names {
-                self.notify(Notice::Name { parent: id, name });
-            }
-            self.notify(Notice::Contents { node: id });
-        }
-        Ok(())
+        self.dirs.remove((id, LayerId::Lower));
+        Ok(exchanged)
     }
 
-    /// Lets a directory and those below be the upper's alone; what only the lower had in them is
-    /// asked for again.
-    pub(super) fn leave_lower_side(&self, top: NodeId) {
-        self.leave_lower(top, &self.nodes_below());
-    }
-
-    fn leave_lower(&self, top: NodeId, below: &Below) {
-        let mut pending = vec![(top, true)];
-        while let Some((id, has_upper)) = pending.pop() {
-            self.dirs.remove((id, LayerId::Lower));
-            self.files.remove((id, LayerId::Lower));
-            if has_upper {
-                // A node that was forgotten needs nothing.
-                let _forgotten = self.table.with_mut(id, |node| {
-                    (node.lower, node.merging) = (None, Merging::Unread);
-                });
-                self.notify(Notice::Contents { node: id });
-            }
-            for child in below.get(&id).map_or(&[][..], Vec::as_slice) {
+    /// Has the kernel ask again for what either lower side of a directory has in it.
+    fn ask_again(&self, id: NodeId, now: Option<LowerSide>, below: &Below) {
+        let mut gone = vec![id];
+        while let Some(parent) = gone.pop() {
+            for child in below.get(&parent).map_or(&[][..], Vec::as_slice) {
                 if !child.has_upper {
-                    let (parent, name) = (id, child.name.clone());
+                    let name = child.name.clone();
                     self.notify(Notice::Name { parent, name });
-                }
-                if child.has_lower {
-                    pending.push((child.id, child.has_upper));
+                    self.dirs.remove((child.id, LayerId::Lower));
+                    self.files.remove((child.id, LayerId::Lower));
+                    gone.push(child.id);
                 }
             }
         }
+        for name in now.map_or_else(Vec::new, |side| side.names) {
+            self.notify(Notice::Name { parent: id, name });
+        }
+        self.notify(Notice::Contents { node: id });
     }
 
     fn nodes_below(&self) -> Below {
@@ -164,7 +156,6 @@ impl MergedFs {
                     id,
                     name: node.name.clone(),
                     has_upper: node.upper.is_some(),
-                    has_lower: node.lower.is_some(),
                 });
             }
         });

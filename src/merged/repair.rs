@@ -96,7 +96,9 @@ impl MergedFs {
                 continue;
             }
             // Only the upper side stands there now.
-            self.leave_lower_side(id);
+            if let Err(errno) = self.follow_lower_side(id) {
+                log::warn!("{}: {errno}", alias.escape_ascii());
+            }
         }
     }
 
