@@ -8,7 +8,7 @@
 
 use super::node::{Held, NodeId};
 use super::{MergedFs, Outcome};
-use crate::layer::{Errno, Kind, Stat};
+use crate::layer::{Errno, Kind, LayerId, Stat};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -100,7 +100,7 @@ impl MergedFs {
         upper: &Stat,
         user: u32,
     ) -> Outcome<Option<Leaving>> {
-        let Some(id) = self.node_of(upper) else {
+        let Some(id) = self.node_of(LayerId::Upper, upper) else {
             return Ok(None);
         };
         let last = upper.nlink == 1 || upper.kind == Kind::Directory;

@@ -54,11 +54,11 @@ impl MergedFs {
         self.after(leaving, removed, parent, name)
     }
 
-    /// Returns the node of an upper object, if the kernel knows it.
-    pub(super) fn node_of(&self, upper: &Stat) -> Option<NodeId> {
+    /// Returns the node of an object of a layer, if the kernel knows it.
+    pub(super) fn node_of(&self, layer: LayerId, object: &Stat) -> Option<NodeId> {
         self.table.find(&Found {
-            stat: *upper,
-            layer: LayerId::Upper,
+            stat: *object,
+            layer,
             lower_dir: None,
             merging: Merging::Unread,
             settled: true,

@@ -9,7 +9,7 @@ use super::locate::Sides;
 use super::lookup::Survey;
 use super::node::{Merging, NodeId};
 use super::{LINKS, MergedFs, Outcome};
-use crate::layer::{Errno, Stat};
+use crate::layer::{Errno, LayerId, Stat};
 use crate::merge::{self, Resolution, Side};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -132,8 +132,11 @@ impl MergedFs {
             .source
             .upper
             .as_ref()
-            .and_then(|stat| self.node_of(stat));
-        let met = target.upper.as_ref().and_then(|stat| self.node_of(stat));
+            .and_then(|stat| self.node_of(LayerId::Upper, stat));
+        let met = target
+            .upper
+            .as_ref()
+            .and_then(|stat| self.node_of(LayerId::Upper, stat));
         let replaced = match &target.upper {
             Some(stat) if !ends.exchange() && met != moved => {
                 self.hold((to.0, to_dir.fd()), to.1, stat, user)?
@@ -190,7 +193,7 @@ impl MergedFs {
     }
 
     fn set_merging(&self, upper: &Stat, merging: Merging) {
-        if let Some(id) = self.node_of(upper) {
+        if let Some(id) = self.node_of(LayerId::Upper, upper) {
             // A node that was forgotten meanwhile reads the marks when it comes back.
             let _forgotten = self.table.with_mut(id, |node| node.merging = merging);
         }
@@ -230,7 +233,7 @@ impl MergedFs {
             .source
             .lower
             .as_ref()
-            .and_then(|stat| self.node_of_lower(stat));
+            .and_then(|stat| self.node_of(LayerId::Lower, stat));
         if let Some(id) = moved {
             self.table.moved(id, ends.from, ends.to);
         }

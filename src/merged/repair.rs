@@ -10,7 +10,7 @@ use super::hidden::{Ended, Hiding, RepairStatus};
 use super::list::Scan;
 use super::locate::{Circle, Sides};
 use super::lookup::{Looked, Survey};
-use super::node::{Found, Merging, NodeId};
+use super::node::NodeId;
 use super::{AttrChange, Attributes, LINKS, MergedFs, Notice, Outcome};
 use crate::layer::{Errno, Kind, LayerId, Listed, Stat, TimeChange};
 use crate::merge::{Item, Resolution};
@@ -317,7 +317,7 @@ impl MergedFs {
     }
 
     fn end_node(&self, directory: &Stat) {
-        if let Some(id) = self.node_of_lower(directory) {
+        if let Some(id) = self.node_of(LayerId::Lower, directory) {
             // One that was forgotten meanwhile is forgotten by the kernel too.
             let _forgotten = self.table.with_mut(id, |node| node.dead = true);
         }
@@ -371,16 +371,5 @@ impl MergedFs {
         let Some(stat) = stat else { return Ok(None) };
         self.hidden.set_mode((stat.ino, stat.birth), mode)?;
         self.answer(id, stat).map(Some)
-    }
-
-    /// Returns the node of a lower object, if the kernel knows it.
-    pub(super) fn node_of_lower(&self, lower: &Stat) -> Option<NodeId> {
-        self.table.find(&Found {
-            stat: *lower,
-            layer: LayerId::Lower,
-            lower_dir: None,
-            merging: Merging::Unread,
-            settled: true,
-        })
     }
 }
