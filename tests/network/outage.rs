@@ -12,16 +12,21 @@ use std::cell::RefCell;
 
 const OPTIONS: &str = ",lower-ttl=100ms";
 
+/// Serves a store as the lower, over a network.
+fn served(fx: &Fixture, options: &str) -> (Sshd, Server) {
+    let store = world::store(fx);
+    let sshd = Sshd::new(fx.mode(), &fx.scratch("ssh"));
+    let server = sshd.sshfs(fx.mode(), &store.path(""), &fx.scratch("low"), options);
+    (sshd, server)
+}
+
 for_each_mode!(
     /// The server's side of the connection is killed; sshfs connects anew.
     sessions_are_killed,
     [root, user],
     |fx| {
-        let store = world::store(fx);
-        let sshd = Sshd::new(fx.mode(), &fx.scratch("ssh"));
-        let lower = fx.scratch("low");
-        let _server = sshd.sshfs(fx.mode(), &store.path(""), &lower, "reconnect");
-        let view = world::mount(fx, &lower, OPTIONS);
+        let (sshd, _server) = served(fx, "reconnect");
+        let view = world::mount(fx, &fx.scratch("low"), OPTIONS);
         under_load(fx, &view, &mut Outage {
             down: &mut || sshd.kill_sessions(),
             up: &mut || {},
@@ -35,11 +40,8 @@ for_each_mode!(
     the_server_is_down,
     [root, user],
     |fx| {
-        let store = world::store(fx);
-        let sshd = Sshd::new(fx.mode(), &fx.scratch("ssh"));
-        let lower = fx.scratch("low");
-        let _server = sshd.sshfs(fx.mode(), &store.path(""), &lower, "reconnect");
-        let view = world::mount(fx, &lower, OPTIONS);
+        let (sshd, _server) = served(fx, "reconnect");
+        let view = world::mount(fx, &fx.scratch("low"), OPTIONS);
         let sshd = RefCell::new(sshd);
         under_load(fx, &view, &mut Outage {
             down: &mut || sshd.borrow_mut().stop(),
@@ -69,10 +71,8 @@ for_each_mode!(
     sshfs_is_killed,
     [root, user],
     |fx| {
-        let store = world::store(fx);
-        let sshd = Sshd::new(fx.mode(), &fx.scratch("ssh"));
-        let lower = fx.scratch("low");
-        killed(fx, sshd.sshfs(fx.mode(), &store.path(""), &lower, "reconnect"));
+        let (_sshd, server) = served(fx, "reconnect");
+        killed(fx, server);
     }
 );
 
@@ -91,11 +91,8 @@ for_each_mode!(
     sshfs_ends_by_itself,
     [root, user],
     |fx| {
-        let store = world::store(fx);
-        let sshd = Sshd::new(fx.mode(), &fx.scratch("ssh"));
-        let lower = fx.scratch("low");
-        let server = sshd.sshfs(fx.mode(), &store.path(""), &lower, "dir_cache=no");
-        let view = world::mount(fx, &lower, OPTIONS);
+        let (sshd, server) = served(fx, "dir_cache=no");
+        let view = world::mount(fx, &fx.scratch("low"), OPTIONS);
         let server = RefCell::new(server);
         under_load(fx, &view, &mut Outage {
             down: &mut || sshd.kill_sessions(),
