@@ -30,11 +30,27 @@ const OWNED: &[(&str, &str, &str)] = &[
     ("fuser", "fuse", "one room knows the protocol library"),
     ("rusqlite", "metadata", "one room knows the database"),
     ("unsafe", "sys", "one room argues memory safety"),
+];
+
+/// What each room may name of the mount helper's library: `backend` alone has it mount. The
+/// spelling of options and of the list of mounts is the same for both programs, so it is there.
+const OF_THE_HELPER: &[(&str, &[&str])] = &[
     (
-        "overstore_mount",
         "backend",
-        "one room asks the mount helper",
+        &["Fault", "Kind", "Markers", "Request", "create_work", "view"],
     ),
+    (
+        "layout",
+        &[
+            "Attributes",
+            "NIX_CHECK_WAY_OUT",
+            "escape",
+            "is_for_others",
+            "nix_cannot_find",
+            "view",
+        ],
+    ),
+    ("sys", &["mountinfo"]),
 ];
 
 /// Rooms without input and output, and what they therefore never name.
@@ -272,6 +288,25 @@ fn what_belongs_to_one_room_is_named_there_alone() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn of_the_mount_helper_each_room_names_its_part_alone() {
+    const LIBRARY: &str = "overstore_mount::";
+    let mut named = BTreeSet::new();
+    for source in sources() {
+        for (at, _) in source.text.match_indices(LIBRARY) {
+            for name in first_names(&source.text[at + LIBRARY.len()..]) {
+                named.insert((source.room().to_owned(), name));
+            }
+        }
+    }
+    let listed = OF_THE_HELPER.iter().flat_map(|(room, names)| {
+        names
+            .iter()
+            .map(|name| ((*room).to_owned(), (*name).to_owned()))
+    });
+    assert_eq!(named, listed.collect());
 }
 
 #[test]

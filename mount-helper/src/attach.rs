@@ -8,9 +8,9 @@
 
 use crate::check::{Checked, FUSE_CAN};
 use crate::directory::printable;
-use crate::escape::{lower_value, option_string, settings, upper_value};
 use crate::fault::{Fault, Result};
 use crate::identity::mount_id;
+use crate::spelling::{lower_value, option_string, settings, upper_value};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;

@@ -113,10 +113,11 @@ fn check_free(mounts: &[Mount], merged: &Directory, upper: &Directory) -> Result
     let covered = mounts
         .iter()
         .find(|mount| Some(mount.id) == here && mount.point == merged.path);
-    if let Some(backend) = covered.and_then(Mount::view) {
+    if let Some(backend) = covered.and_then(|mount| mount.view) {
         return Err(Fault::mount(format!(
-            "mountpoint {}: a merged view ({backend}) is mounted there already",
-            printable(&merged.path)
+            "mountpoint {}: a merged view ({}) is mounted there already",
+            printable(&merged.path),
+            backend.word()
         ))
         .hint("refresh it with `-o remount`, or unmount it first"));
     }

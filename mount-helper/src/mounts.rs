@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's list of mounts, as far as it is needed here.
+//! The mounts of this process's mount namespace, as far as they are needed here.
+//!
+//! Invariant: a line that is not understood is an error, as it might be the mount that is asked for.
 
+use crate::escape::unescape_mount_field;
 use crate::fault::{Fault, Result};
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use crate::mountinfo::{self, Line};
+use crate::view::{self, Backend};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// One mount.
@@ -11,79 +16,41 @@ use std::path::PathBuf;
 pub(crate) struct Mount {
     pub(crate) id: u64,
     pub(crate) point: PathBuf,
-    /// The type, with its subtype.
+    /// The type, with its subtype, for messages.
     pub(crate) fs_type: String,
-    pub(crate) source: Vec<u8>,
-    /// The upper directory, of an overlay of the kernel.
+    /// Who serves it, if it is a merged view.
+    pub(crate) view: Option<Backend>,
+    /// The upper directory, of any overlay.
     pub(crate) upper: Option<PathBuf>,
-}
-
-impl Mount {
-    /// Whether it is a merged view that Nix would know: `"kernel"`, `"FUSE"` or none.
-    pub(crate) fn view(&self) -> Option<&'static str> {
-        if self.source != b"overlay" {
-            return None;
-        }
-        if self.fs_type.starts_with("fuse.overstore,") {
-            return Some("FUSE");
-        }
-        (self.fs_type == "overlay").then_some("kernel")
-    }
 }
 
 /// Reads the mounts of this process's mount namespace.
 pub(crate) fn read() -> Result<Vec<Mount>> {
-    let text = std::fs::read("/proc/self/mountinfo")
-        .map_err(|why| Fault::system(format!("read /proc/self/mountinfo: {why}; mount /proc")))?;
-    let lines = text.split(|&byte| byte == b'\n');
-    Ok(lines.filter_map(parse).collect())
+    let text = mountinfo::read()
+        .map_err(|why| Fault::system(format!("read {}: {why}; mount /proc", mountinfo::PATH)))?;
+    mountinfo::lines(&text)
+        .map(|line| match line {
+            Ok(line) => Ok(mount(&line)),
+            Err(line) => Err(Fault::system(format!(
+                "read {}: no line of a mount: {}",
+                mountinfo::PATH,
+                line.escape_ascii()
+            ))),
+        })
+        .collect()
 }
 
-/// `36 35 98:0 /root /point options tag:1 - type source super`: tags vary in number.
-fn parse(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|&byte| byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let point = path(fields.nth(3)?);
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let fs_type = fields.next()?.escape_ascii().to_string();
-    let source = unescape(fields.next()?);
-    let mut options = fields.next()?.split(|&byte| byte == b',');
-    let upper = options.find_map(|option| option.strip_prefix(b"upperdir=".as_slice()));
-    Some(Mount {
-        id,
-        point,
-        upper: upper.filter(|_| fs_type == "overlay").map(path),
-        fs_type,
-        source,
-    })
-}
-
-fn path(field: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(unescape(field)))
-}
-
-/// Undoes the kernel's `\ooo`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|_| byte == b'\\');
-        let value = digits.and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        });
-        match value {
-            Some(value) => {
-                plain.push(value);
-                rest = &after[3..];
-            }
-            None => {
-                plain.push(byte);
-                rest = after;
-            }
-        }
+fn mount(line: &Line<'_>) -> Mount {
+    let unescaped = |field| OsString::from_vec(unescape_mount_field(field));
+    let fs_type = unescaped(line.fs_type);
+    let options = OsStr::from_bytes(line.super_options);
+    Mount {
+        id: line.id,
+        point: PathBuf::from(unescaped(line.point)),
+        view: view::view(&unescaped(line.source), &fs_type, options).map(|(backend, _)| backend),
+        upper: view::upper(&fs_type, options),
+        fs_type: fs_type.as_bytes().escape_ascii().to_string(),
     }
-    plain
 }
 
 #[cfg(test)]
@@ -92,18 +59,21 @@ mod tests {
 
     #[test]
     fn reads_points_and_uppers_as_they_are() {
-        let line = br"40 1 0:35 / /m\040x rw shared:1 - overlay overlay rw,lowerdir=/l,upperdir=/u\054v,workdir=/w";
-        let mount = parse(line).expect("a good line");
-        assert_eq!(mount.id, 40);
-        assert_eq!(mount.point, PathBuf::from("/m x"));
-        assert_eq!(mount.upper, Some(PathBuf::from("/u,v")));
-        assert_eq!(mount.view(), Some("kernel"));
-    }
-
-    #[test]
-    fn lines_that_are_none_are_left_out() {
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"x 1 0:35 / /m rw - a b c"), None);
-        assert_eq!(parse(b"1 1 0:35 / /m rw shared:1"), None);
+        let text = br"40 1 0:35 / /m\040x rw shared:1 - overlay overlay rw,lowerdir=/l,upperdir=/u\054v,workdir=/w
+41 1 0:36 / /n rw - fuse.overstore,lowerdir=/l,upperdir=/u\134,v overlay rw
+42 1 0:37 / /o rw - overlay mine rw,lowerdir=/a:/b,upperdir=/c";
+        let found = mountinfo::lines(text).map(|line| mount(&line.expect("a good line")));
+        let found: Vec<_> = found
+            .map(|mount| (mount.id, mount.point, mount.view, mount.upper))
+            .collect();
+        let mine = Some(PathBuf::from("/u,v"));
+        assert_eq!(
+            found,
+            [
+                (40, "/m x".into(), Some(Backend::Kernel), mine.clone()),
+                (41, "/n".into(), Some(Backend::Fuse), mine),
+                (42, "/o".into(), None, Some("/c".into())),
+            ]
+        );
     }
 }

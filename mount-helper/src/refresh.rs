@@ -8,8 +8,9 @@
 use crate::directory::{Directory, printable};
 use crate::fault::{Fault, Result};
 use crate::identity::mount_id;
-use crate::mounts::{self, Mount};
-use crate::request::Attributes;
+use crate::mounts;
+use crate::view::Backend;
+use crate::words::Attributes;
 use rustix::fs::fstatvfs;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount as unmount_call};
 use std::path::Path;
@@ -26,7 +27,7 @@ pub enum Refreshed {
 /// Has the view at `path` show what is in the layers now, as Nix's `remount-hook`.
 pub fn refresh(path: &Path) -> Result<Refreshed> {
     let (view, backend) = find(path)?;
-    if backend == "FUSE" {
+    if backend == Backend::Fuse {
         return Ok(Refreshed::Driver);
     }
     apply(&view, current(&view)?)?;
@@ -36,7 +37,7 @@ pub fn refresh(path: &Path) -> Result<Refreshed> {
 /// Refreshes a view of the kernel, with the `words` (`ro`, `nosuid`...) applied to what it has.
 pub fn remount(path: &Path, words: &[Vec<u8>]) -> Result<Refreshed> {
     let (view, backend) = find(path)?;
-    if backend == "FUSE" {
+    if backend == Backend::Fuse {
         return Ok(Refreshed::Driver);
     }
     let mut attributes = current(&view)?;
@@ -50,7 +51,7 @@ pub fn remount(path: &Path, words: &[Vec<u8>]) -> Result<Refreshed> {
 /// Unmounts the view of the kernel at `path`.
 pub fn unmount(path: &Path) -> Result<()> {
     let (view, backend) = find(path)?;
-    if backend == "FUSE" {
+    if backend == Backend::Fuse {
         return Err(Fault::usage(format!(
             "unmount {}: its driver must end too",
             printable(path)
@@ -65,7 +66,7 @@ pub fn unmount(path: &Path) -> Result<()> {
 }
 
 /// Finds the view at `path`, and who serves it.
-fn find(path: &Path) -> Result<(Directory, &'static str)> {
+fn find(path: &Path) -> Result<(Directory, Backend)> {
     let view = Directory::find("mountpoint", path)?;
     let id = mount_id(&view.fd);
     let mounts = mounts::read()?;
@@ -73,7 +74,7 @@ fn find(path: &Path) -> Result<(Directory, &'static str)> {
         Some(id) => mount.id == id && mount.point == view.path,
         None => mount.point == view.path,
     });
-    match here.and_then(Mount::view) {
+    match here.and_then(|mount| mount.view) {
         Some(backend) => Ok((view, backend)),
         None => Err(Fault::mount(format!(
             "mountpoint {}: no merged view is mounted there",

@@ -6,10 +6,9 @@
 
 use super::MountSpec;
 use crate::error::{Error, Result};
-use crate::layout::{Atime, MountOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount as mount_call};
+use rustix::mount::mount as mount_call;
 use rustix::process::{getegid, geteuid};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -40,32 +39,8 @@ pub fn open_device() -> Result<OwnedFd> {
 pub fn mount(device: &OwnedFd, spec: &MountSpec) -> std::result::Result<(), Errno> {
     let kind = CString::new(spec.fs_type.as_bytes()).map_err(|_| Errno::INVAL)?;
     let data = CString::new(data(device, spec)).map_err(|_| Errno::INVAL)?;
-    let flags = flags(&spec.options);
+    let flags = spec.options.attributes.flags();
     mount_call(c"overlay", &spec.merged, kind, flags, data.as_c_str())
-}
-
-/// Returns the flags of mount(2) that mean `options`.
-pub(super) fn flags(options: &MountOptions) -> MountFlags {
-    let (noatime, strictatime) = match options.atime {
-        Atime::Relatime => (false, false),
-        Atime::Noatime => (true, false),
-        Atime::Strictatime => (false, true),
-    };
-    [
-        (options.read_only, MountFlags::RDONLY),
-        (!options.suid, MountFlags::NOSUID),
-        (!options.dev, MountFlags::NODEV),
-        (!options.exec, MountFlags::NOEXEC),
-        (options.sync, MountFlags::SYNCHRONOUS),
-        (options.dirsync, MountFlags::DIRSYNC),
-        (options.nodiratime, MountFlags::NODIRATIME),
-        (noatime, MountFlags::NOATIME),
-        (strictatime, MountFlags::STRICTATIME),
-    ]
-    .into_iter()
-    .filter(|(set, _)| *set)
-    .map(|(_, flag)| flag)
-    .collect()
 }
 
 fn data(device: &OwnedFd, spec: &MountSpec) -> String {

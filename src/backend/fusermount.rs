@@ -6,7 +6,7 @@
 
 use super::MountSpec;
 use crate::error::{Error, Result};
-use crate::layout::{Atime, fusermount_value};
+use crate::layout::fusermount_value;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
@@ -117,17 +117,14 @@ fn options(spec: &MountSpec, allow_other: bool) -> OsString {
     let mut text = OsString::from("fsname=overlay,subtype=");
     text.push(fusermount_value(subtype));
     text.push(",default_permissions");
-    let options = &spec.options;
-    let words = [
-        (allow_other, ",allow_other"),
-        (options.read_only, ",ro"),
-        (!options.exec, ",noexec"),
-        (options.sync, ",sync"),
-        (options.dirsync, ",dirsync"),
-        (options.nodiratime, ",nodiratime"),
-        (options.atime == Atime::Noatime, ",noatime"),
-    ];
-    for (_, word) in words.into_iter().filter(|(set, _)| *set) {
+    if allow_other {
+        text.push(",allow_other");
+    }
+    // It forces the first two upon plain users, and does not know the third.
+    let left_out = ["nosuid", "nodev", "strictatime"];
+    let words = spec.options.attributes.words();
+    for word in words.filter(|word| !left_out.contains(word)) {
+        text.push(",");
         text.push(word);
     }
     text
@@ -221,17 +218,18 @@ mod tests {
 
     #[test]
     fn options_escape_what_fusermount_unescapes() {
+        let mut options_given = MountOptions::default();
+        for word in [&b"ro"[..], b"noexec", b"suid", b"strictatime"] {
+            assert!(options_given.attributes.apply(word));
+        }
         let spec = MountSpec {
             fs_type: fuse_type(Path::new(r"/a\b"), Path::new("/u")).expect("short paths"),
             merged: "/m".into(),
-            options: MountOptions {
-                read_only: true,
-                ..MountOptions::default()
-            },
+            options: options_given,
         };
         assert_eq!(
             options(&spec, true),
-            r"fsname=overlay,subtype=overstore\,lowerdir=/a\\\\b\,upperdir=/u,default_permissions,allow_other,ro"
+            r"fsname=overlay,subtype=overstore\,lowerdir=/a\\\\b\,upperdir=/u,default_permissions,allow_other,ro,noexec"
         );
     }
 

@@ -6,7 +6,7 @@
 
 use super::{Request, direct, preflight};
 use crate::error::{Error, Kind, Result};
-use overstore_mount::{Attributes, Fault, Markers, create_work};
+use overstore_mount::{Fault, Markers, create_work};
 use rustix::process::geteuid;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_moun
         work: work.to_owned(),
         merged: real("merged", merged)?,
         markers: Markers::here(),
-        attributes: attributes(request),
+        attributes: request.options.attributes,
     };
     if request.options.nix_check && layout.check_mount {
         asked.nix_check().map_err(translate)?;
@@ -124,28 +124,6 @@ fn real(role: &str, path: &Path) -> Result<PathBuf> {
         );
     }
     Ok(resolved)
-}
-
-fn attributes(request: &Request) -> Attributes {
-    use crate::layout::Atime;
-    let options = &request.options;
-    let mut attributes = Attributes::default();
-    for (wanted, word) in [
-        (options.read_only, "ro"),
-        (options.suid, "suid"),
-        (options.dev, "dev"),
-        (!options.exec, "noexec"),
-        (options.sync, "sync"),
-        (options.dirsync, "dirsync"),
-        (options.atime == Atime::Noatime, "noatime"),
-        (options.atime == Atime::Strictatime, "strictatime"),
-        (options.nodiratime, "nodiratime"),
-    ] {
-        if wanted {
-            attributes.apply(word.as_bytes());
-        }
-    }
-    attributes
 }
 
 fn translate(fault: Fault) -> Error {

@@ -31,7 +31,7 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
         lower_ttl: request.options.lower_ttl,
         watch: request.options.watch,
         repair: request.options.repair,
-        read_only: request.options.read_only,
+        read_only: request.options.attributes.read_only(),
     }
 }
 

@@ -4,11 +4,14 @@
 //! Invariant: paths are the bytes the kernel means, unescaped; nothing here touches a mount.
 
 use crate::error::{Error, Kind, Result};
-use crate::layout::{parse_fuse_type, unescape_mount_field};
+use crate::layout::unescape_mount_field;
 use crate::sys::mountinfo::{self, Line};
+use overstore_mount::view::view;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+pub use overstore_mount::view::{Backend, Layers};
 
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,90 +35,12 @@ pub struct Entry {
     pub super_options: OsString,
 }
 
-/// The layers of a merged view as its mount tells them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layers {
-    /// The lower store directory.
-    pub lower: PathBuf,
-    /// The upper directory.
-    pub upper: PathBuf,
-}
-
-/// Which backend a merged view is served by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// Our FUSE driver.
-    Fuse,
-    /// The kernel's OverlayFS.
-    Kernel,
-}
-
-impl Backend {
-    /// Returns the word for it on the command line and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Backend::Fuse => "fuse",
-            Backend::Kernel => "kernel",
-        }
-    }
-}
-
 impl Entry {
     /// Returns the layers and the backend if this is a merged view: any mount of our driver, or
     /// an overlay of the kernel with exactly one lower and an upper that Nix would accept.
     pub fn merged_view(&self) -> Option<(Backend, Layers)> {
-        if self.source != "overlay" {
-            return None;
-        }
-        if let Some((lower, upper)) = parse_fuse_type(&self.fs_type) {
-            return Some((Backend::Fuse, Layers { lower, upper }));
-        }
-        if self.fs_type == "overlay" {
-            return Some((Backend::Kernel, layers_of_overlay(&self.super_options)?));
-        }
-        None
+        view(&self.source, &self.fs_type, &self.super_options)
     }
-}
-
-/// Reads the options the kernel shows for an overlay; a `,` of a path is escaped there too.
-fn layers_of_overlay(options: &OsStr) -> Option<Layers> {
-    let mut lower = None;
-    let mut upper = None;
-    for option in options.as_bytes().split(|&byte| byte == b',') {
-        let lower_here = match option.strip_prefix(b"lowerdir=".as_slice()) {
-            Some(value) => Some(only_lower(&unescape(value))?),
-            None => option
-                .strip_prefix(b"lowerdir+=".as_slice())
-                .map(|value| PathBuf::from(unescape(value))),
-        };
-        if lower_here.is_some() {
-            if lower.is_some() {
-                return None;
-            }
-            lower = lower_here;
-        } else if let Some(value) = option.strip_prefix(b"upperdir=".as_slice()) {
-            upper = Some(PathBuf::from(unescape(value)));
-        }
-    }
-    Some(Layers {
-        lower: lower?,
-        upper: upper?,
-    })
-}
-
-/// Returns the lower of a list of lowers, which is listed as it was written for the kernel: `:`
-/// parts lowers, and a backslash stands before one that is part of a path. `None` if they are many.
-fn only_lower(list: &OsStr) -> Option<PathBuf> {
-    let mut path = Vec::with_capacity(list.len());
-    let mut bytes = list.as_bytes().iter();
-    while let Some(&byte) = bytes.next() {
-        path.push(match byte {
-            b':' => return None,
-            b'\\' => *bytes.next()?,
-            _ => byte,
-        });
-    }
-    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// Reads the mounts of this process's mount namespace.
@@ -188,6 +113,7 @@ pub fn find<'a>(mounts: &'a [Entry], spelled: &Path) -> Option<&'a Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::escape_mount_field;
     use proptest::prelude::*;
 
     fn at(id: u64, parent: u64, point: &str) -> Entry {
@@ -216,24 +142,6 @@ mod tests {
     }
 
     #[test]
-    fn reads_overlays_of_the_kernel_with_one_lower_only() {
-        let text = b"59 28 0:47 / /m rw - overlay overlay rw,lowerdir=/a\\054b,upperdir=/u,x\n\
-            60 28 0:48 / /n rw - overlay overlay rw,lowerdir+=/a,lowerdir+=/b,upperdir=/u\n\
-            61 28 0:49 / /o rw - overlay other rw,lowerdir=/a,upperdir=/u\n\
-            62 28 0:50 / /p rw - overlay overlay rw,lowerdir=/a\\134:b,upperdir=/u\n\
-            63 28 0:51 / /q rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/u\n";
-        let entries = parse(text).expect("well-formed lines");
-        let (backend, layers) = entries[0].merged_view().expect("a merged view");
-        assert_eq!(backend, Backend::Kernel);
-        assert_eq!(layers.lower, Path::new("/a,b"));
-        assert_eq!(entries[1].merged_view(), None);
-        assert_eq!(entries[2].merged_view(), None);
-        let (_, layers) = entries[3].merged_view().expect("a merged view");
-        assert_eq!(layers.lower, Path::new("/a:b"));
-        assert_eq!(entries[4].merged_view(), None);
-    }
-
-    #[test]
     fn refuses_a_line_that_is_cut() {
         let error = parse(b"59 28 0:47 / /m rw").expect_err("no type");
         assert!(error.to_string().contains("59 28"), "{error}");
@@ -246,19 +154,6 @@ mod tests {
         assert_eq!(topmost(&mounts, Path::new("/none")), None);
     }
 
-    /// Escapes as the kernel's `mangle` does.
-    fn mangle(text: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for &byte in text {
-            if b" \t\n\\#".contains(&byte) {
-                out.extend(format!("\\{byte:03o}").into_bytes());
-            } else {
-                out.push(byte);
-            }
-        }
-        out
-    }
-
     proptest! {
         #[test]
         fn any_path_survives_the_kernels_escapes(
@@ -267,13 +162,13 @@ mod tests {
         ) {
             let point = [b"/".as_slice(), &name].concat();
             let mut line = b"36 35 98:0 / ".to_vec();
-            line.extend(mangle(&point));
+            line.extend(escape_mount_field(&point));
             line.extend(b" rw,noatime ".iter());
             line.extend(b"master:1 ".repeat(tags));
             line.extend(b"- ".iter());
             let upper = Path::new(OsStr::from_bytes(&point));
             let kind = crate::layout::fuse_type(Path::new("/l"), upper).expect("short paths");
-            line.extend(mangle(kind.as_bytes()));
+            line.extend(escape_mount_field(kind.as_bytes()));
             line.extend(b" overlay rw\n".iter());
             let entries = parse(&line).expect("a well-formed line");
             prop_assert_eq!(entries[0].mount_point.as_os_str().as_bytes(), &point);

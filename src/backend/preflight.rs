@@ -71,7 +71,7 @@ pub fn layers(request: &Request) -> Result<()> {
     lower(request)?;
     let layout = &request.layout;
     let upper = directory("upper", &layout.upper, "create it: mkdir -p")?;
-    if !request.options.read_only {
+    if !request.options.attributes.read_only() {
         writable(&layout.upper)?;
     }
     match &layout.work {

@@ -251,7 +251,7 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
             "watch": request.options.watch,
             "lower-ttl": request.options.lower_ttl.as_secs_f64(),
             "allow-other": request.options.allow_other,
-            "ro": request.options.read_only,
+            "ro": request.options.attributes.read_only(),
             "way": match way {
                 Way::Direct => "direct",
                 Way::Fusermount => "fusermount3",

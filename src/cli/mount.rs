@@ -57,7 +57,7 @@ fn prepared(wanted: &MountArgs) -> Result<Request> {
     let (request, spelling) = asked(wanted)?;
     if spelling == Spelling::Url {
         create_directories(&request)?;
-        if !request.options.read_only {
+        if !request.options.attributes.read_only() {
             let prepared = metadata::prepare_state(&request.layout)?;
             ::log::info!("state: {prepared:?}");
         }

@@ -5,7 +5,6 @@
 //! Invariant: one value, however it was spelled, so that no other room reads URLs or options.
 
 mod env;
-mod escape;
 mod lower;
 mod nesting;
 mod nix_check;
@@ -21,11 +20,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use env::{LayoutEnv, Probe};
-pub use escape::{BadOptionEscape, escape_mount_field, escape_option_value, unescape_mount_field};
-pub use escape::{split_options, unescape_option_value};
-pub use options::{Atime, DEFAULT_LOWER_TTL, LayerOptions, MountOptions, parse_options};
+pub use options::{DEFAULT_LOWER_TTL, LayerOptions, MountOptions, parse_options};
+pub use overstore_mount::Attributes;
+pub use overstore_mount::escape::{
+    BadOptionEscape, escape_mount_field, escape_option_value, split_options, unescape_mount_field,
+    unescape_option_value,
+};
+pub use overstore_mount::view::parse_fuse_type;
 pub use settings::Settings;
-pub use subtype::{fuse_type, fusermount_value, parse_fuse_type};
+pub use subtype::{fuse_type, fusermount_value};
 
 /// How the metadata of the lower store is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether Nix's `check-mount` can find our mount.
 //!
-//! Nix pastes the paths, unescaped, into regular expressions and searches `/proc/self/mounts`,
-//! where some bytes are escaped. Invariant: a layout that passes here passes there.
+//! The mount helper's library knows what Nix does. Invariant: a layout that passes here passes there.
 
 use super::Layout;
 use crate::error::{Error, Result};
-use std::os::unix::ffi::OsStrExt;
+use overstore_mount::{NIX_CHECK_WAY_OUT, nix_cannot_find};
 use std::path::Path;
-
-/// Bytes with a meaning in an ECMAScript regular expression, except `.`, which matches itself.
-const REGEX_BYTES: &[u8] = b"+()[]*?{}|^$";
-
-/// Bytes that the kernel shows as octal in a mount point.
-const OCTAL_BYTES: &[u8] = b" \t\n\\";
 
 /// Bytes that are escaped, by the kernel or by us, in the mount's type.
 const TYPE_BYTES: &[u8] = b"#,";
@@ -28,23 +21,13 @@ pub(super) fn check(layout: &Layout) -> Result<()> {
 }
 
 fn check_path(role: &str, path: &Path, also: &[u8]) -> Result<()> {
-    for &byte in path.as_os_str().as_bytes() {
-        let reason = if REGEX_BYTES.contains(&byte) {
-            "takes it for part of a regular expression"
-        } else if OCTAL_BYTES.contains(&byte) || also.contains(&byte) {
-            "does not know how it is escaped in /proc/self/mounts"
-        } else {
-            continue;
-        };
-        let what = format!("{role} {}", super::shown(path));
-        let why = format!(
-            "Nix's mount check cannot find '{}': it {reason}",
-            byte.escape_ascii()
-        );
-        return Err(Error::usage(what, why)
-            .hint("rename it, or give Nix check-mount=false and mount with -o nix-check=off"));
+    match nix_cannot_find(path, also) {
+        None => Ok(()),
+        Some(why) => {
+            let what = format!("{role} {}", super::shown(path));
+            Err(Error::usage(what, why).hint(NIX_CHECK_WAY_OUT))
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

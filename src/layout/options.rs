@@ -3,9 +3,10 @@
 //!
 //! Invariant: an option that is not known here is an error that names it.
 
-use super::escape::{split_options, split_unescaped, unescape_option_value};
 use super::{Layout, LayoutEnv, LowerStore, Settings, bad_value};
 use crate::error::{Error, Result};
+use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
+use overstore_mount::{Attributes, is_for_others};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -16,17 +17,6 @@ pub const DEFAULT_LOWER_TTL: Duration = Duration::from_secs(1);
 
 /// The longest `lower-ttl`: beyond it, one mistake would look like a broken store.
 const MAX_LOWER_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How access times are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Atime {
-    /// As the kernel does by default.
-    Relatime,
-    /// Never.
-    Noatime,
-    /// At every access.
-    Strictatime,
-}
 
 /// What the options say about the mount, apart from the layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,27 +33,11 @@ pub struct MountOptions {
     pub nix_check: bool,
     /// `allow_other`: let other users in; `None` is for the backend to decide.
     pub allow_other: Option<bool>,
-    /// `ro`: mount read-only.
-    pub read_only: bool,
-    /// `suid`: honour set-user-id bits.
-    pub suid: bool,
-    /// `dev`: honour device nodes.
-    pub dev: bool,
-    /// `exec`: allow programs to run.
-    pub exec: bool,
-    /// `sync`: write through.
-    pub sync: bool,
-    /// `dirsync`: write directory changes through.
-    pub dirsync: bool,
-    /// `relatime`, `noatime` or `strictatime`.
-    pub atime: Atime,
-    /// `nodiratime`: keep no access times of directories.
-    pub nodiratime: bool,
+    /// The words of mount(8) that hold for every filesystem.
+    pub attributes: Attributes,
 }
 
 impl Default for MountOptions {
-    /// Returns what holds without options: no set-user-id bits and no devices, as no store
-    /// object has either.
     fn default() -> MountOptions {
         MountOptions {
             xattr: false,
@@ -72,14 +46,7 @@ impl Default for MountOptions {
             repair: false,
             nix_check: true,
             allow_other: None,
-            read_only: false,
-            suid: false,
-            dev: false,
-            exec: true,
-            sync: false,
-            dirsync: false,
-            atime: Atime::Relatime,
-            nodiratime: false,
+            attributes: Attributes::default(),
         }
     }
 }
@@ -185,9 +152,7 @@ impl MountOptions {
             b"nix-check" => self.nix_check = switch(name, value)?,
             b"allow_other" => self.allow_other = Some(switch(name, value)?),
             b"lower-ttl" => self.lower_ttl = duration(name, value)?,
-            b"user" | b"comment" => {}
-            // Words for other programs that read the same line of fstab.
-            _ => return Ok(name.starts_with(b"x-") || name.starts_with(b"X-")),
+            _ => return Ok(is_for_others(name, Some(value))),
         }
         Ok(true)
     }
@@ -201,39 +166,7 @@ impl MountOptions {
             b"norepair" => self.repair = false,
             b"allow_other" => self.allow_other = Some(true),
             b"noallow_other" => self.allow_other = Some(false),
-            _ => return self.set_generic_word(word),
-        }
-        true
-    }
-
-    /// Sets a word of mount(8) that holds for every filesystem.
-    fn set_generic_word(&mut self, word: &[u8]) -> bool {
-        match word {
-            b"ro" => self.read_only = true,
-            b"rw" => self.read_only = false,
-            b"suid" => self.suid = true,
-            b"nosuid" => self.suid = false,
-            b"dev" => self.dev = true,
-            b"nodev" => self.dev = false,
-            b"exec" => self.exec = true,
-            b"noexec" => self.exec = false,
-            b"sync" => self.sync = true,
-            b"async" => self.sync = false,
-            b"dirsync" => self.dirsync = true,
-            b"noatime" => self.atime = Atime::Noatime,
-            b"strictatime" => self.atime = Atime::Strictatime,
-            b"relatime" | b"atime" | b"norelatime" | b"nostrictatime" => {
-                self.atime = Atime::Relatime
-            }
-            b"nodiratime" => self.nodiratime = true,
-            b"diratime" => self.nodiratime = false,
-            b"user" | b"users" => (self.suid, self.dev, self.exec) = (false, false, false),
-            b"owner" | b"group" => (self.suid, self.dev) = (false, false),
-            _ => {
-                return WITHOUT_EFFECT.contains(&word)
-                    || word.starts_with(b"x-")
-                    || word.starts_with(b"X-");
-            }
+            _ => return self.attributes.apply(word) || is_for_others(word, None),
         }
         true
     }
@@ -262,27 +195,6 @@ fn unknown(name: &[u8], value: Option<&[u8]>) -> Error {
          nix-check=, allow_other and those of mount(8)",
     )
 }
-
-/// Words for mount(8), fstab and systemd, and those that ask for what is always so.
-const WITHOUT_EFFECT: &[&[u8]] = &[
-    b"default_permissions",
-    b"defaults",
-    b"auto",
-    b"noauto",
-    b"nofail",
-    b"_netdev",
-    b"nouser",
-    b"noowner",
-    b"nogroup",
-    b"silent",
-    b"loud",
-    b"lazytime",
-    b"nolazytime",
-    b"iversion",
-    b"noiversion",
-    b"mand",
-    b"nomand",
-];
 
 const LAYERS: [&[u8]; 3] = [b"lowerdir", b"upperdir", b"workdir"];
 

@@ -561,17 +561,16 @@ fn later_options_win() {
         repair: true,
         nix_check: false,
         allow_other: Some(false),
-        read_only: true,
-        suid: true,
-        dev: true,
-        exec: false,
-        sync: true,
-        dirsync: true,
-        atime: Atime::Strictatime,
-        nodiratime: true,
+        attributes: mount.attributes,
     };
     assert_eq!(mount, expected);
-    assert!(!options(&["lowerdir=/a,upperdir=/u,user"]).unwrap().1.exec);
+    let words = |mount: &MountOptions| mount.attributes.words().collect::<Vec<_>>().join(",");
+    assert_eq!(
+        words(&mount),
+        "ro,noexec,sync,dirsync,strictatime,nodiratime"
+    );
+    let (_, user) = options(&["lowerdir=/a,upperdir=/u,user"]).unwrap();
+    assert_eq!(words(&user), "nosuid,nodev,noexec");
 }
 
 const REFUSED_OPTIONS: &[(&str, &str)] = &[

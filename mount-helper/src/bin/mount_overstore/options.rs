@@ -3,7 +3,8 @@
 //!
 //! Invariant: an option that is not known here is an error that names it, or with `-s` left out.
 
-use overstore_mount::{Attributes, Fault};
+use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
+use overstore_mount::{Attributes, Fault, is_for_others};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -65,27 +66,6 @@ pub(crate) enum NixCheck {
     Off,
 }
 
-/// Words for mount(8), fstab and systemd, and those that ask for what is always so.
-const WITHOUT_EFFECT: [&[u8]; 17] = [
-    b"defaults",
-    b"auto",
-    b"noauto",
-    b"nofail",
-    b"_netdev",
-    b"nouser",
-    b"noowner",
-    b"nogroup",
-    b"silent",
-    b"loud",
-    b"lazytime",
-    b"nolazytime",
-    b"iversion",
-    b"noiversion",
-    b"mand",
-    b"nomand",
-    b"default_permissions",
-];
-
 /// What the FUSE driver alone has; up to the `=`, where there is one.
 const OF_DRIVER: [&[u8]; 8] = [
     b"xattr",
@@ -113,7 +93,7 @@ const WITH_VALUE: [&[u8]; 7] = [
 pub(crate) fn read(lists: &[OsString], sloppy: bool) -> Result<Options, Fault> {
     let mut options = Options::default();
     for list in lists {
-        for option in split(list.as_bytes(), b',') {
+        for option in split_options(list.as_bytes()) {
             if options.set(option)? {
                 continue;
             }
@@ -160,62 +140,29 @@ impl Options {
                 self.of_driver.push(option.to_vec());
             }
             (word, None) if self.attributes.apply(word) => self.words.push(word.to_vec()),
-            (name, value) => return Ok(without_effect(name, value)),
+            (name, value) => return Ok(is_for_others(name, value)),
         }
         self.passed.push(option.to_vec());
         Ok(true)
     }
 }
 
-/// Whether an option is for another program that reads the same line.
-fn without_effect(name: &[u8], value: Option<&[u8]>) -> bool {
-    name.starts_with(b"x-")
-        || name.starts_with(b"X-")
-        || match value {
-            Some(_) => name == b"user" || name == b"comment",
-            None => WITHOUT_EFFECT.contains(&name),
-        }
-}
-
 fn one_path(name: &[u8], text: &[u8]) -> Result<PathBuf, Fault> {
-    if split(text, b':').len() > 1 {
+    if split_unescaped(text, b':').len() > 1 {
         return Err(several(name, text));
     }
     path(name, text)
 }
 
-/// Reads a path, in which a backslash stands for the byte after it.
 fn path(name: &[u8], text: &[u8]) -> Result<PathBuf, Fault> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&byte) = bytes.next() {
-        plain.push(match byte {
-            b'\\' => *bytes.next().ok_or_else(|| {
-                wrong(
-                    name,
-                    text,
-                    "ends in a lone backslash; write one of a path as two",
-                )
-            })?,
-            _ => byte,
-        });
-    }
+    let plain = unescape_option_value(text).map_err(|bad| {
+        let why = format!("{bad}; write a backslash of a path as two");
+        wrong(name, text, &why)
+    })?;
     if plain.is_empty() {
         return Err(wrong(name, text, "the path is empty"));
     }
     Ok(PathBuf::from(OsString::from_vec(plain)))
-}
-
-/// Splits at every `separator` that no backslash precedes; empty parts are left out.
-fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
-    let mut escaped = false;
-    text.split(|&byte| {
-        let separates = byte == separator && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        separates
-    })
-    .filter(|part| !part.is_empty())
-    .collect()
 }
 
 /// Joins what is to be told to the program `overstore`.

@@ -69,3 +69,37 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
 fn number(field: &[u8]) -> Option<u64> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::escape::{escape_mount_field, unescape_mount_field};
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines_that_are_none_are_told_apart() {
+        let text =
+            b"1 1 0:35 / /m rw - a b c\n\nx 1 0:35 / /m rw - a b c\n1 1 0:35 / /m rw shared:1";
+        let found: Vec<_> = lines(text)
+            .map(|line| line.map(|line| line.point))
+            .collect();
+        let bad: [&[u8]; 2] = [b"x 1 0:35 / /m rw - a b c", b"1 1 0:35 / /m rw shared:1"];
+        assert_eq!(found, [Ok(&b"/m"[..]), Err(bad[0]), Err(bad[1])]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_point_survives_the_kernels_escapes(
+            name in proptest::collection::vec(1u8..=255, 1..40),
+            tags in 0usize..3,
+        ) {
+            let mut text = b"36 35 98:0 / ".to_vec();
+            text.extend(escape_mount_field(&name));
+            text.extend(b" rw,noatime ");
+            text.extend(b"master:1 ".repeat(tags));
+            text.extend(b"- ext4 /dev/x rw\n");
+            let points: Vec<_> = lines(&text).map(|line| line.map(|line| unescape_mount_field(line.point))).collect();
+            prop_assert_eq!(points, [Ok(name)]);
+        }
+    }
+}
