@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts.
+//!
+//! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
+//! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
+
+mod mountinfo;
+mod options;
+mod url;
+
+pub(crate) use mountinfo::mountinfo;
+pub(crate) use options::options;
+pub(crate) use url::url;
+
+use overstore::layout::{LayoutEnv, Probe};
+use std::ffi::OsString;
+
+/// The helper's own reader, which is part of its program and not of its library.
+#[path = "../../../mount-helper/src/bin/mount_overstore/options.rs"]
+#[allow(
+    dead_code,
+    reason = "the words of the command line are read by other parts of that program"
+)]
+mod helper_options;
+
+/// A host on which every path is there, so that nothing depends on the machine.
+fn env() -> LayoutEnv {
+    let vars = [(OsString::from("HOME"), OsString::from("/home/u"))];
+    let probe = Probe {
+        usable: |_| true,
+        exists: |_| true,
+    };
+    LayoutEnv::new(vars, "/cwd".into(), false, probe)
+}
+
+/// Messages are one line, whatever the input has in it.
+fn one_line(message: &impl std::fmt::Display) {
+    let message = message.to_string();
+    assert!(!message.contains('\n'), "{message:?}");
+}
