@@ -37,7 +37,7 @@ const OWNED: &[(&str, &str, &str)] = &[
 const OF_THE_HELPER: &[(&str, &[&str])] = &[
     (
         "backend",
-        &["Fault", "Kind", "Markers", "Request", "create_work", "view"],
+        &["Fault", "Kind", "Markers", "Request", "Wish", "view"],
     ),
     (
         "layout",
@@ -46,6 +46,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "NIX_CHECK_WAY_OUT",
             "escape",
             "is_for_others",
+            "is_of_driver",
             "nix_cannot_find",
             "view",
         ],

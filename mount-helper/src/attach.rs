@@ -95,7 +95,7 @@ impl Checked {
     fn configure(&self, way: Way) -> std::result::Result<OwnedFd, Refusal> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
             .map_err(|why| self.elsewhere(None, why))?;
-        let told = |why| self.elsewhere(kernel_message(&context), why);
+        let told = |why| self.elsewhere(Some(kernel_message(&context)), why);
         let fs = context.as_fd();
         fsconfig_set_string(fs, "source", "overlay").map_err(told)?;
         self.set(fs, "lowerdir", &lower_value(&self.lower.path), &told)?;
@@ -184,14 +184,18 @@ impl Checked {
         unmount(&self.merged.path, flags).map_err(failed)
     }
 
-    /// Explains a refusal of the kernel, in its own words where it has some.
+    /// Explains a refusal of the kernel, in its own words where it has some. `message` is empty
+    /// if it was asked for them and had none.
     fn refused(&self, message: Option<String>, why: Errno) -> Fault {
-        let mut what = format!("mount OverlayFS on {}", printable(&self.merged.path));
-        if let Some(message) = message {
-            what = format!("{what}: {message}");
-        }
-        let fault = Fault::kernel(what, why);
+        let what = format!("mount OverlayFS on {}", printable(&self.merged.path));
+        let mut fault = match message.as_deref() {
+            None | Some("") => Fault::kernel(what, why),
+            Some(message) => Fault::kernel(format!("{what}: {message}"), why),
+        };
         let [lower, upper] = &self.filesystems;
+        if why == Errno::INVAL && message.as_deref() == Some("") {
+            fault = fault.hint(in_the_log(lower, upper));
+        }
         match why {
             Errno::NODEV => fault
                 .hint("the kernel has no OverlayFS: as root run `modprobe overlay`")
@@ -204,11 +208,25 @@ impl Checked {
     }
 }
 
-/// Reads the first line the kernel has written about this mount (`e message`).
-fn kernel_message(context: &OwnedFd) -> Option<String> {
+/// Says what the kernel wrote into its own log, where the reason can be told from the filesystems.
+fn in_the_log(lower: &str, upper: &str) -> String {
+    const WITHOUT_WHITEOUTS: [&str; 11] = [
+        "fuse", "nfs", "cifs", "smb", "9p", "ceph", "virtiofs", "vfat", "msdos", "exfat", "ntfs",
+    ];
+    if WITHOUT_WHITEOUTS.iter().any(|kind| upper.starts_with(kind)) {
+        format!("{upper} cannot rename with whiteouts, as OverlayFS wants of an upper")
+    } else if lower == "overlay" {
+        "OverlayFS stacks two deep at most, and the lower is an overlay already".to_owned()
+    } else {
+        "the kernel's log (dmesg) says why".to_owned()
+    }
+}
+
+/// Reads the first line the kernel has written about this mount (`e message`); empty if none.
+fn kernel_message(context: &OwnedFd) -> String {
     let mut text = [0_u8; 512];
-    let length = rustix::io::read(context, &mut text).ok()?;
-    let line = text.get(..length)?.trim_ascii();
+    let length = rustix::io::read(context, &mut text).unwrap_or(0);
+    let line = text.get(..length).unwrap_or_default().trim_ascii();
     let line = line.strip_prefix(b"e ").unwrap_or(line);
-    Some(line.escape_ascii().to_string())
+    line.escape_ascii().to_string()
 }

@@ -9,8 +9,12 @@ use crate::identity::mount_id;
 use crate::mounts::{self, Mount};
 use crate::overlap;
 use crate::request::Request;
-use rustix::fs::{Access, AtFlags, Dir, accessat, fgetxattr};
+use crate::work::OF_KERNEL;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Access, AtFlags, Dir, FlockOperation, accessat, fgetxattr, flock};
 use rustix::io::Errno;
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A request that can be mounted as far as can be known before.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Checked {
     pub(crate) merged: Directory,
     /// On what the lower and the upper are, for messages.
     pub(crate) filesystems: [String; 2],
+    /// While it is held nobody else mounts with this work directory.
+    _turn: OwnedFd,
 }
 
 impl Request {
@@ -35,6 +41,9 @@ impl Request {
         lower.open().map(drop)?;
         self.check_upper(&upper)?;
         check_work(&work, &upper)?;
+        check_free(&mounts::read()?, &merged, &upper)?;
+        let turn = take_turn(&work)?;
+        // Somebody may have had the turn before.
         let mounts = mounts::read()?;
         check_free(&mounts, &merged, &upper)?;
         Ok(Checked {
@@ -50,6 +59,7 @@ impl Request {
             upper,
             work,
             merged,
+            _turn: turn,
         })
     }
 
@@ -62,19 +72,24 @@ impl Request {
             let why = format!("{what}: its filesystem has no extended attributes {name}");
             return Err(Fault::mount(why).hint(FUSE_CAN));
         }
-        if self.attributes.read_only() {
-            return Ok(());
-        }
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
-        accessat(&opened, ".", wanted, AtFlags::EACCESS).map_err(|why| {
-            let fault = Fault::kernel(format!("write to {what}"), why);
-            match why {
-                Errno::ROFS => fault.hint("its filesystem is read-only: mount with `-o ro`"),
-                _ => fault,
+        match accessat(&opened, ".", wanted, AtFlags::EACCESS) {
+            // OverlayFS wants to write even if nobody else may.
+            Err(Errno::ROFS) => {
+                let fault = Fault::kernel(format!("write to {what}"), Errno::ROFS);
+                Err(fault.hint(READ_ONLY_UPPER))
             }
-        })
+            Err(why) if !self.attributes.read_only() => {
+                Err(Fault::kernel(format!("write to {what}"), why))
+            }
+            _ => Ok(()),
+        }
     }
 }
+
+/// What to do about an upper that nobody can write to.
+pub(crate) const READ_ONLY_UPPER: &str =
+    "OverlayFS takes no upper that is read-only; the FUSE backend can take it (backend=fuse,ro)";
 
 /// What to do where the kernel's OverlayFS cannot serve.
 pub(crate) const FUSE_CAN: &str = "the FUSE backend can take it (backend=fuse)";
@@ -94,10 +109,9 @@ fn check_work(work: &Directory, upper: &Directory) -> Result<()> {
     let unreadable = |why| Fault::kernel(format!("read {what}"), why);
     for entry in Dir::read_from(work.open()?).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        // What the kernel itself leaves there, and takes up again.
-        let own: [&[u8]; 4] = [b".", b"..", b"work", b"index"];
         let name = entry.file_name().to_bytes();
-        if !own.contains(&name) {
+        let mut own = [".", ".."].into_iter().chain(OF_KERNEL);
+        if !own.any(|own| own.as_bytes() == name) {
             return Err(
                 Fault::usage(format!("{what}: not empty, it has {}", name.escape_ascii()))
                     .hint("name a directory that nothing else uses"),
@@ -105,6 +119,34 @@ fn check_work(work: &Directory, upper: &Directory) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits for others that are about to mount with the same work directory, and so the same upper.
+fn take_turn(work: &Directory) -> Result<OwnedFd> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let opened = work.open()?;
+    let answer = match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => return Ok(opened),
+        Err(Errno::WOULDBLOCK) => {
+            let (tell, told) = mpsc::channel();
+            // Whoever holds it may do so for ever, and this thread then ends with the process.
+            std::thread::spawn(move || {
+                let done = flock(&opened, FlockOperation::LockExclusive);
+                drop(tell.send(done.map(|()| opened)));
+            });
+            told.recv_timeout(PATIENCE)
+                .unwrap_or(Err(Errno::WOULDBLOCK))
+        }
+        Err(why) => Err(why),
+    };
+    answer.map_err(|why| {
+        let what = format!("lock work directory {}", printable(&work.path));
+        let fault = Fault::kernel(what, why);
+        match why {
+            Errno::WOULDBLOCK => fault.hint("another mount with it is under way"),
+            _ => fault,
+        }
+    })
 }
 
 /// Refuses to cover a merged view, and to give one upper to two views.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The words of mount(8): those that say how a mount behaves, and those for other programs.
+//! The words of mount(8), those that say how a mount behaves and those for other programs, and the
+//! names of the driver's own options.
 //!
-//! Invariant: every word is in one of the two tables alone.
+//! Invariant: every word is in one of the tables alone.
 
 use rustix::mount::{MountAttrFlags, MountFlags};
 
@@ -25,6 +26,23 @@ const WITHOUT_EFFECT: [&[u8]; 17] = [
     b"nomand",
     b"default_permissions",
 ];
+
+/// What the FUSE driver alone has; up to the `=`, where there is one.
+const OF_DRIVER: [&[u8]; 8] = [
+    b"xattr",
+    b"noxattr",
+    b"repair",
+    b"norepair",
+    b"allow_other",
+    b"noallow_other",
+    b"watch",
+    b"lower-ttl",
+];
+
+/// Whether only the FUSE driver has an option of this name.
+pub fn is_of_driver(name: &[u8]) -> bool {
+    OF_DRIVER.contains(&name)
+}
 
 /// Whether an option is for another program that reads the same line of fstab, or asks for what is
 /// always so.
@@ -177,8 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_in_both_tables() {
-        for word in WITHOUT_EFFECT {
+    fn no_word_is_in_two_tables() {
+        for word in WITHOUT_EFFECT.into_iter().chain(OF_DRIVER) {
             assert!(!Attributes::default().apply(word));
         }
     }

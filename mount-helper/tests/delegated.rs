@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Place, needs_root, skip, text};
+use common::{Place, needs_root, said, skip};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -53,11 +53,6 @@ fn script(place: &Place, flags: &[&str], text: &str) -> Output {
         .unwrap()
 }
 
-#[track_caller]
-fn said(output: &Output, expected: &str) {
-    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
-}
-
 #[test]
 fn fuse_is_the_first_choice() {
     let place = Place::new();
@@ -96,18 +91,24 @@ fn the_kernel_is_used_where_fuse_does_not_work() {
     }
     let life = r#"
         mount --bind /dev/null /dev/fuse; mount -o remount,bind,nodev /dev/fuse
-        "$H" overlay "$D/m" -o "$O" 2>&1 | sed 's/: open.*//'
+        "$H" overlay "$D/m" -o "$O" 2>&1 | grep -o "OverlayFS.*/dev/fuse" | cut -c1-9
         grep -c " $D/m overlay rw,nosuid,nodev,relatime,lowerdir=$D/l,upperdir=$D/u," /proc/self/mounts
         bin/overstore umount "$D/m"
-        bin/overstore mount -o "$O" "$D/m" 2>&1 | sed 's/: open.*//'
+        for option in repair lower-ttl=3; do
+            "$H" overlay "$D/m" -o "$O,$option" 2>&1 | grep -o "option $option: the kernel backend has none"
+            "$H" overlay "$D/m" -o "$O,$option" 2>/dev/null; echo $?
+        done
+        "$H" overlay "$D/m" -so "$O,lower-ttl=3,wibble" 2>/dev/null; echo $?; bin/overstore umount "$D/m"
+        "$H" overlay "$D/m" -o "$O,backend=fuse" 2>&1 | grep -o /dev/fuse | head -1
+        bin/overstore mount -o "$O" "$D/m" 2>&1 | grep -o "OverlayFS.*/dev/fuse" | cut -c1-9
         bin/overstore status | sed "s|$D|D|g" | head -4; bin/overstore umount "$D/m"; ls m
     "#;
-    let why = "using the kernel's OverlayFS, as FUSE does not work here";
-    let expected = format!(
-        "mount.overstore: {why}\n1\nwarning: {why}\n\
-         D/m\n  lower    D/l\n  upper    D/u\n  served   kernel, alive\n"
-    );
-    said(&script(&place, &["-m"], life), &expected);
+    let expected = "OverlayFS\n1\n\
+        option repair: the kernel backend has none\n1\n\
+        option lower-ttl=3: the kernel backend has none\n1\n\
+        0\n/dev/fuse\nOverlayFS\n\
+        D/m\n  lower    D/l\n  upper    D/u\n  served   kernel, alive\n";
+    said(&script(&place, &["-m"], life), expected);
 }
 
 #[test]

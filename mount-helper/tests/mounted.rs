@@ -6,54 +6,12 @@
 
 mod common;
 
-use common::{Place, needs_root, skip, text};
+use common::{Place, can, in_namespace, needs_root, said, text};
 use overstore_mount::{Attributes, Markers, Request, Way, create_work, default_work};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::{Command, Output};
-
-/// Runs a script in a private mount namespace, in which the helper is found by mount(8).
-fn in_namespace(place: &Place, flags: &str, script: &str) -> Output {
-    // A place for helpers that is this namespace's own.
-    let prologue = r#"
-        mkdir sbin && cp bin/mount.overstore sbin && mount --bind sbin "$(readlink -f /sbin)" || exit 8
-    "#;
-    Command::new("unshare")
-        .args([flags, "--propagation", "private", "--", "sh", "-c"])
-        .arg(format!("{prologue}{script}"))
-        .current_dir(place.path(""))
-        .env("D", place.path(""))
-        .env("O", place.layers())
-        .env("LC_ALL", "C")
-        .output()
-        .unwrap()
-}
-
-/// Whether this kernel mounts an overlay in such namespaces at all.
-fn can(place: &Place, flags: &str) -> bool {
-    let script = "mkdir -p c/l c/u c/w c/m && mount -t overlay overlay c/m -o \
-                  userxattr,lowerdir=c/l,upperdir=c/u,workdir=c/w";
-    let output = Command::new("unshare")
-        .args([flags, "--propagation", "private", "--", "sh", "-c", script])
-        .current_dir(place.path(""))
-        .output()
-        .unwrap();
-    let able = output.status.success();
-    if !able {
-        skip(&format!(
-            "no overlay with unshare {flags}: {}",
-            text(&output.stderr)
-        ));
-    }
-    able
-}
-
-#[track_caller]
-fn said(output: &Output, expected: &str) {
-    let err = text(&output.stderr);
-    assert_eq!(text(&output.stdout), expected, "{err}");
-}
+use std::process::Command;
 
 /// What everybody does with it: mount(8), a line of fstab, refresh, a second mount, unmount.
 const LIFE: &str = r#"
@@ -208,7 +166,7 @@ fn request_in(place: &Path) -> Request {
     }
     std::fs::write(lower.join("low"), "low").unwrap();
     let work = default_work(&upper);
-    assert!(create_work(&work).unwrap());
+    assert!(create_work(&work, &upper).unwrap());
     let markers = Markers::here();
     assert_eq!(markers, Markers::User);
     Request {

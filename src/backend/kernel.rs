@@ -6,7 +6,7 @@
 
 use super::{Request, direct, preflight};
 use crate::error::{Error, Kind, Result};
-use overstore_mount::{Fault, Markers, create_work};
+use overstore_mount::{Fault, Markers, Wish};
 use rustix::process::geteuid;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,55 +47,32 @@ pub fn mount(request: &Request) -> Result<()> {
 /// Checks `request` without mounting it.
 pub fn check(request: &Request) -> Result<()> {
     let mountpoint = preflight::check(request)?;
-    let (work, created) = work(request)?;
-    let result = asked(request, &work, &mountpoint.merged)
-        .and_then(|overlay| overlay.check().map(drop).map_err(translate));
-    forget(&work, created);
-    result
+    let asked = asked(request, &mountpoint.merged)?;
+    asked.fulfil(Wish::Check, true).map(drop).map_err(translate)
 }
 
 /// Mounts `request` on `merged`.
 pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
-    let (work, created) = work(request)?;
-    let result = asked(request, &work, merged).and_then(|overlay| {
-        let mounted = overlay.check().and_then(|checked| checked.mount());
-        let way = mounted.map_err(translate)?;
-        log::info!(
-            "served by the kernel's OverlayFS ({way:?}), markers {:?}",
-            overlay.markers
-        );
-        Ok(())
-    });
-    if result.is_err() {
-        forget(&work, created);
-    }
-    result
+    let asked = asked(request, merged)?;
+    let way = asked.fulfil(Wish::Mount, true).map_err(translate)?;
+    log::info!(
+        "served by the kernel's OverlayFS ({way:?}), markers {:?}",
+        asked.markers
+    );
+    Ok(())
 }
 
-/// Returns the work directory, and whether it was created.
-fn work(request: &Request) -> Result<(PathBuf, bool)> {
-    let work = real("work", &request.layout.work_or_default())?;
-    let created = create_work(&work).map_err(translate)?;
-    Ok((work, created))
-}
-
-/// Removes a work directory that was created for nothing.
-fn forget(work: &Path, created: bool) {
-    if created {
-        super::best_effort("remove the work directory", fs::remove_dir(work));
-    }
-}
-
-fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_mount::Request> {
+fn asked(request: &Request, merged: &Path) -> Result<overstore_mount::Request> {
     let layout = &request.layout;
-    if request.options.repair {
-        return Err(Error::usage("option repair", "the kernel backend has none")
+    if let Some(option) = request.options.of_driver.first() {
+        let what = format!("option {option}");
+        return Err(Error::usage(what, "the kernel backend has none")
             .hint("leave it out, or use `--backend fuse`"));
     }
     let asked = overstore_mount::Request {
         lower: real("lower", &layout.lower)?,
         upper: real("upper", &layout.upper)?,
-        work: work.to_owned(),
+        work: real("work", &layout.work_or_default())?,
         merged: real("merged", merged)?,
         markers: Markers::here(),
         attributes: request.options.attributes,

@@ -175,6 +175,9 @@ pub(super) struct MountArgs {
     /// Who serves the view; only root and root of a user namespace may ask the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) backend: BackendChoice,
+    /// Passes over options that the chosen backend does not have, as `mount -s`
+    #[arg(long)]
+    pub(super) sloppy: bool,
     /// Checks everything, mounts nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -46,10 +46,14 @@ fn serve(wanted: &MountArgs, background: Option<Background>) -> Result<u8> {
 }
 
 fn asked(wanted: &MountArgs) -> Result<(Request, Spelling)> {
-    request::for_mount(&Target {
+    let (mut request, spelling) = request::for_mount(&Target {
         words: [wanted.target.as_deref(), wanted.merged.as_deref()],
         options: &wanted.store.options,
-    })
+    })?;
+    if wanted.sloppy {
+        request.options.of_driver.clear();
+    }
+    Ok((request, spelling))
 }
 
 /// Makes the request, and for a store URL what Nix would create.

@@ -562,6 +562,7 @@ fn later_options_win() {
         nix_check: false,
         allow_other: Some(false),
         attributes: mount.attributes,
+        of_driver: mount.of_driver.clone(),
     };
     assert_eq!(mount, expected);
     let words = |mount: &MountOptions| mount.attributes.words().collect::<Vec<_>>().join(",");

@@ -111,3 +111,45 @@ pub(crate) fn skip(why: &str) {
     );
     eprintln!("skipped: {why}");
 }
+
+/// Runs a script in a private mount namespace, in which the helper is found by mount(8).
+pub(crate) fn in_namespace(place: &Place, flags: &str, script: &str) -> Output {
+    // A place for helpers that is this namespace's own.
+    let prologue = r#"
+        mkdir sbin && cp bin/mount.overstore sbin && mount --bind sbin "$(readlink -f /sbin)" || exit 8
+    "#;
+    Command::new("unshare")
+        .args([flags, "--propagation", "private", "--", "sh", "-c"])
+        .arg(format!("{prologue}{script}"))
+        .current_dir(place.path(""))
+        .env("D", place.path(""))
+        .env("O", place.layers())
+        .env("LC_ALL", "C")
+        .output()
+        .unwrap()
+}
+
+/// Whether this kernel mounts an overlay in such namespaces at all.
+pub(crate) fn can(place: &Place, flags: &str) -> bool {
+    let script = "mkdir -p c/l c/u c/w c/m && mount -t overlay overlay c/m -o \
+                  userxattr,lowerdir=c/l,upperdir=c/u,workdir=c/w";
+    let output = Command::new("unshare")
+        .args([flags, "--propagation", "private", "--", "sh", "-c", script])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    let able = output.status.success();
+    if !able {
+        skip(&format!(
+            "no overlay with unshare {flags}: {}",
+            text(&output.stderr)
+        ));
+    }
+    able
+}
+
+#[track_caller]
+pub(crate) fn said(output: &Output, expected: &str) {
+    let err = text(&output.stderr);
+    assert_eq!(text(&output.stdout), expected, "{err}");
+}

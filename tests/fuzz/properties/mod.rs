@@ -8,8 +8,11 @@ mod mountinfo;
 mod options;
 mod url;
 
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use mountinfo::mountinfo;
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use options::options;
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use url::url;
 
 use overstore::layout::{LayoutEnv, Probe};

@@ -6,10 +6,8 @@ use crate::options::{Backend, NixCheck, joined};
 use crate::say;
 use crate::words::Wanted;
 use overstore_mount::{
-    Fault, Markers, Refreshed, Request, create_work, default_work, printable, refresh as renew,
-    remount,
+    Fault, Markers, Refreshed, Request, Wish, default_work, printable, refresh as renew, remount,
 };
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -53,13 +51,12 @@ pub(crate) fn mount(wanted: &Wanted) -> Result<u8, Fault> {
     }
     match backend {
         Backend::Kernel => by_kernel(wanted),
-        Backend::Fuse => by_driver(wanted, &delegate::find()?),
-        Backend::Auto => match driver() {
-            Ok(program) => by_driver(wanted, &program),
+        Backend::Fuse => by_program(wanted, backend, &delegate::find()?),
+        // What works here is for the program to find out: it has the driver.
+        Backend::Auto => match delegate::find() {
+            Ok(program) => by_program(wanted, backend, &program),
             Err(why) => {
-                say(&format!(
-                    "using the kernel's OverlayFS, as FUSE does not work here: {why}"
-                ));
+                say(&format!("using the kernel's OverlayFS: {why}"));
                 by_kernel(wanted)
             }
         },
@@ -98,14 +95,6 @@ fn again(wanted: &Wanted) -> Result<u8, Fault> {
     }
 }
 
-/// Finds out whether FUSE works here, and returns the program that has the driver.
-fn driver() -> Result<PathBuf, String> {
-    let program = delegate::find().map_err(|fault| fault.to_string())?;
-    rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map(|_| program)
-        .map_err(|why| format!("open /dev/fuse: {why}"))
-}
-
 /// A store URL is read by the program, which comes back to the library for the kernel.
 fn from_url(wanted: &Wanted, backend: Backend) -> Result<u8, Fault> {
     let program = delegate::find().map_err(|fault| {
@@ -120,8 +109,8 @@ fn from_url(wanted: &Wanted, backend: Backend) -> Result<u8, Fault> {
     delegated(wanted, &program, &args)
 }
 
-fn by_driver(wanted: &Wanted, program: &PathBuf) -> Result<u8, Fault> {
-    let mut args = program_args(wanted, Backend::Fuse);
+fn by_program(wanted: &Wanted, backend: Backend, program: &PathBuf) -> Result<u8, Fault> {
+    let mut args = program_args(wanted, backend);
     args.push(wanted.merged.clone().into());
     delegated(wanted, program, &args)
 }
@@ -130,6 +119,9 @@ fn program_args(wanted: &Wanted, backend: Backend) -> Vec<OsString> {
     let mut args: Vec<OsString> = vec!["mount".into(), "--backend".into(), backend.word().into()];
     if wanted.fake {
         args.push("--dry-run".into());
+    }
+    if wanted.sloppy {
+        args.push("--sloppy".into());
     }
     if !wanted.options.passed.is_empty() {
         args.extend(["-o".into(), joined(&wanted.options.passed)]);
@@ -150,9 +142,7 @@ fn delegated(wanted: &Wanted, program: &PathBuf, args: &[OsString]) -> Result<u8
 /// Checks and mounts by the kernel.
 fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
     let options = &wanted.options;
-    if let Some(option) = options.of_driver.first()
-        && options.backend == Some(Backend::Kernel)
-    {
+    if let Some(option) = options.of_driver.first() {
         let option = option.escape_ascii();
         let why = format!("option {option}: the kernel backend has none; leave it out");
         if !wanted.sloppy {
@@ -177,32 +167,23 @@ fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
     if options.nix_check == NixCheck::On {
         request.nix_check()?;
     }
-    let created = options.work.is_none() && create_work(&request.work)?;
-    let done = checked(wanted, &request);
-    if created && (wanted.fake || done.is_err()) {
-        // It was empty a moment ago; if it is not now, it is somebody's.
-        drop(fs::remove_dir(&request.work));
-    }
-    done.map(|()| 0)
-}
-
-fn checked(wanted: &Wanted, request: &Request) -> Result<(), Fault> {
-    let checked = request.check()?;
-    if wanted.fake {
-        tell(wanted, "the request is good; nothing is mounted");
-        return Ok(());
-    }
-    let way = checked.mount()?;
-    tell(
-        wanted,
-        &format!(
-            "mounted {} on {} by the kernel's OverlayFS ({way:?}, markers {:?})",
-            printable(&request.upper),
-            printable(&request.merged),
-            request.markers
+    let wish = match wanted.fake {
+        true => Wish::Check,
+        false => Wish::Mount,
+    };
+    match request.fulfil(wish, options.work.is_none())? {
+        None => tell(wanted, "the request is good; nothing is mounted"),
+        Some(way) => tell(
+            wanted,
+            &format!(
+                "mounted {} on {} by the kernel's OverlayFS ({way:?}, markers {:?})",
+                printable(&request.upper),
+                printable(&request.merged),
+                request.markers
+            ),
         ),
-    );
-    Ok(())
+    }
+    Ok(0)
 }
 
 fn tell(wanted: &Wanted, line: &str) {

@@ -4,7 +4,7 @@
 //! Invariant: an option that is not known here is an error that names it, or with `-s` left out.
 
 use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
-use overstore_mount::{Attributes, Fault, is_for_others};
+use overstore_mount::{Attributes, Fault, is_for_others, is_of_driver};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -66,18 +66,6 @@ pub(crate) enum NixCheck {
     Off,
 }
 
-/// What the FUSE driver alone has; up to the `=`, where there is one.
-const OF_DRIVER: [&[u8]; 8] = [
-    b"xattr",
-    b"noxattr",
-    b"repair",
-    b"norepair",
-    b"allow_other",
-    b"noallow_other",
-    b"watch",
-    b"lower-ttl",
-];
-
 /// Options that mean something with a value only.
 const WITH_VALUE: [&[u8]; 7] = [
     b"lowerdir",
@@ -133,7 +121,7 @@ impl Options {
                 self.remount = true;
                 return Ok(true);
             }
-            (name, value) if OF_DRIVER.contains(&name) => {
+            (name, value) if is_of_driver(name) => {
                 if value.is_none() && WITH_VALUE.contains(&name) {
                     return Ok(false);
                 }

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernels that lack an interface, and filesystems that OverlayFS does not take.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod common;
+
+use common::{Place, can, escaped, in_namespace, needs_root, said, text};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What older kernels, and filters of containers, answer; and what the helper then mounts by.
+const OLDER: [(&str, &str); 5] = [
+    // Linux 6.13 and later.
+    ("fsopen:error=ENOSYS:when=9", "Descriptors"),
+    // Before 6.13 no layer is taken by descriptor: that is the third option.
+    ("fsconfig:error=EINVAL:when=3", "Paths"),
+    // Before 6.5 OverlayFS is not configured by options one by one.
+    ("fsconfig:error=EINVAL", "Classic"),
+    // Before 5.2 there is no such call, and seccomp filters do not let it through.
+    ("fsopen:error=ENOSYS", "Classic"),
+    ("fsopen:error=EPERM", "Classic"),
+];
+
+/// Mounts with a kernel that answers so, and says by what.
+const MOUNT: &str = r#"
+    strace -f -qq -o log -e trace=fsopen,fsconfig,mount -e "inject=$INJECT" \
+        bin/mount.overstore overlay "$X/m" -v -o "$(cat options)" 2>&1 | grep -o '([A-Z][a-z]*,'
+    cat "$X/m/low"; echo new >"$X/m/new"; cat "$X/u/new"; mkdir "$X/m/d"; mv "$X/m/d" "$X/m/e"
+    umount "$X/m"; ls "$X/m"
+"#;
+
+#[test]
+fn any_path_is_mounted_by_any_kernel() {
+    let place = Place::new();
+    if !can(&place, "-Urm") {
+        return;
+    }
+    let long = "n".repeat(200);
+    let long = format!("{long}/{long}");
+    let names: [&[u8]; 7] = [
+        b"plain",
+        b"a,b",
+        b"a:b",
+        b"a\\b",
+        b"a b+c",
+        b"a\\,b\\:c",
+        long.as_bytes(),
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        for (inject, way) in OLDER {
+            let place = Place::new();
+            let base = place.path("").join(OsString::from_vec(name.to_vec()));
+            let [lower, upper, merged] = ["l", "u", "m"].map(|part| base.join(part));
+            for directory in [&lower, &upper, &merged] {
+                fs::create_dir_all(directory).unwrap();
+            }
+            fs::write(lower.join("low"), "low\n").unwrap();
+            let options = [
+                b"backend=kernel,nix-check=off,lowerdir=".as_slice(),
+                &escaped(&lower),
+                b",upperdir=",
+                &escaped(&upper),
+            ];
+            fs::write(place.path("options"), options.concat()).unwrap();
+            fs::write(place.path("base"), base.as_os_str().as_bytes()).unwrap();
+            let script = format!("INJECT={inject}; X=$(cat base); {MOUNT}");
+            // What does not fit into one option of the newer interfaces goes to the oldest.
+            let way = if name.len() > 255 { "Classic" } else { way };
+            let flags = if number % 2 == 0 { "-Urm" } else { "-m" };
+            if flags == "-Urm" || needs_root() {
+                said(
+                    &in_namespace(&place, flags, &script),
+                    &format!("({way},\nlow\nnew\n"),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn paths_that_are_too_long_together() {
+    let place = Place::new();
+    if !can(&place, "-Urm") {
+        return;
+    }
+    let part = "n".repeat(250);
+    let deep = |top: &str| {
+        let mut path = place.path(top);
+        while path.as_os_str().len() < 2200 {
+            path.push(&part);
+        }
+        fs::create_dir_all(&path).unwrap();
+        path.display().to_string()
+    };
+    let options = format!(
+        "backend=kernel,lowerdir={},upperdir={}",
+        deep("l"),
+        deep("u")
+    );
+    fs::write(place.path("options"), options).unwrap();
+    let script = r#"
+        bin/mount.overstore overlay "$D/m" -o "$(cat options)" 2>&1 | sed "s|$D|D|g"
+        bin/mount.overstore overlay "$D/m" -o "$(cat options)" 2>/dev/null; echo $?
+        find u -name '*.work'
+    "#;
+    let expected = "mount.overstore: error: mount on D/m: the paths of the layers are too long \
+        together; the FUSE backend can take it (backend=fuse)\n32\n";
+    said(&in_namespace(&place, "-Urm", script), expected);
+}
+
+/// Setup, layers, and what the message must say.
+const NOT_TAKEN: [(&str, &str, &[&str]); 7] = [
+    (
+        // Names that are compared in a way of their own, as on vfat; the kernel's answer is the same
+        // for virtiofs with submounts.
+        "true",
+        "lowerdir=/proc/sys/kernel,upperdir=$D/u",
+        &[
+            "filesystem on /proc/sys/kernel not supported",
+            "the lower is on proc, the upper on ",
+            "the FUSE backend can take it (backend=fuse)",
+        ],
+    ),
+    (
+        r#"mkdir a aw b bw v d
+        mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
+        mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d"#,
+        "lowerdir=$D/d,upperdir=$D/u",
+        &[
+            "OverlayFS stacks two deep at most, and the lower is an overlay",
+            "the lower is on overlay",
+            "backend=fuse",
+        ],
+    ),
+    (
+        r#"mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up"#,
+        "lowerdir=$D/l,upperdir=$D/v/up",
+        &[
+            "v/up not supported as upperdir",
+            "the upper on overlay",
+            "backend=fuse",
+        ],
+    ),
+    (
+        "mkdir a b; bindfs a b; mkdir b/up",
+        "lowerdir=$D/l,upperdir=$D/b/up",
+        &[
+            "fuse cannot rename with whiteouts",
+            "the upper on fuse",
+            "backend=fuse",
+        ],
+    ),
+    (
+        "mkdir a; mount -t ramfs r a; mkdir a/up",
+        "lowerdir=$D/l,upperdir=$D/a/up",
+        &[
+            "has no extended attributes trusted.overlay.opaque",
+            "backend=fuse",
+        ],
+    ),
+    (
+        "mount --bind u u; mount -o remount,bind,ro u",
+        "lowerdir=$D/l,upperdir=$D/u,ro",
+        &[
+            "Read-only file system",
+            "takes no upper that is read-only",
+            "backend=fuse,ro",
+        ],
+    ),
+    (
+        "mkdir a; mount -t tmpfs t a; mkdir a/up a/up.work; mount -o remount,ro a",
+        "lowerdir=$D/l,upperdir=$D/a/up",
+        &[
+            "write to upper directory",
+            "Read-only file system",
+            "backend=fuse,ro",
+        ],
+    ),
+];
+
+#[test]
+fn filesystems_that_the_kernel_does_not_take() {
+    for (setup, layers, parts) in NOT_TAKEN {
+        let place = Place::new();
+        if !needs_root() || !can(&place, "-m") {
+            return;
+        }
+        let script = format!(
+            r#"{setup}
+            bin/mount.overstore overlay "$D/m" -o "{layers},backend=kernel"; echo $?
+            grep -c " $D/m " /proc/self/mounts
+            find . -name '*.work' ! -path './*/up.work'; umount -l b 2>/dev/null"#
+        );
+        let output = in_namespace(&place, "-m", &script);
+        said(&output, "32\n0\n");
+        let message = text(&output.stderr);
+        assert_eq!(message.lines().count(), 1, "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message}");
+        }
+    }
+}
