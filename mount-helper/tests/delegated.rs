@@ -161,3 +161,85 @@ fn a_store_url_is_mounted_by_either_backend() {
     let expected = "0\nfrom\noverlay\n0\nfrom\nfuse.overstore\n1\n1\n";
     said(&script(&place, &["-m"], life), expected);
 }
+
+/// Where the kernel says no, the message points to FUSE: it must be able to.
+#[test]
+fn fuse_takes_what_the_kernel_does_not() {
+    let table = [
+        (
+            "true",
+            "lowerdir=/proc/sys/kernel,upperdir=$D/u",
+            "ls m | grep -q hostname",
+        ),
+        (
+            "mkdir a aw b bw v d
+            mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
+            mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d",
+            "lowerdir=$D/d,upperdir=$D/u",
+            "grep -q lower m/low",
+        ),
+        (
+            "mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up",
+            "lowerdir=$D/l,upperdir=$D/v/up",
+            "grep -q lower m/low",
+        ),
+        (
+            "mkdir a b; bindfs a b; mkdir b/up",
+            "lowerdir=$D/l,upperdir=$D/b/up",
+            "grep -q lower m/low",
+        ),
+        (
+            "mkdir a; mount -t ramfs r a; mkdir a/up",
+            "lowerdir=$D/l,upperdir=$D/a/up",
+            "grep -q lower m/low",
+        ),
+        (
+            "mount --bind u u; mount -o remount,bind,ro u",
+            "lowerdir=$D/l,upperdir=$D/u,ro",
+            "grep -q lower m/low",
+        ),
+    ];
+    for (setup, layers, look) in table {
+        let place = Place::new();
+        if !with_program(&place) {
+            return;
+        }
+        let life = format!(
+            r#"{setup}
+            "$H" overlay "$D/m" -o "{layers},backend=kernel" 2>/dev/null; echo $?
+            "$H" overlay "$D/m" -o "{layers},backend=fuse"; echo $?
+            {look}; echo $?
+            case {layers} in
+                *,ro) touch m/new 2>/dev/null; echo $? ;;
+                *) touch m/new; ls u/new */up/new 2>/dev/null | head -1 | wc -l ;;
+            esac
+            bin/overstore umount "$D/m"; echo $?"#
+        );
+        said(&script(&place, &["-m"], &life), "32\n0\n0\n1\n0\n");
+    }
+}
+
+/// What is in the environment of the caller does not reach the driver.
+#[test]
+fn the_driver_sees_a_clean_environment() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        mkdir evil; for name in overstore fusermount3 sh; do
+            printf '#!/bin/sh\necho evil >&2\n' >evil/$name; chmod 755 evil/$name
+        done
+        env -i PATH="$D/evil" LD_LIBRARY_PATH="$D/evil" OVERSTORE_STORE=local-overlay://x TMPDIR=/none \
+            NIX_REMOTE=local-overlay://x NIX_STORE_DIR=/evil HOME="$D/evil" OVERSTORE_LOG=debug \
+            "$H" overlay "$D/m" -o "$O,backend=fuse" 0<&- 1>&- 2>&-; echo $?
+        cat m/low
+        pid=$(bin/overstore status --json "$D/m" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+        tr '\0' '\n' <"/proc/$pid/environ" | cut -d= -f1
+        for fd in 0 1 2; do readlink "/proc/$pid/fd/$fd"; done
+        ls -l "/proc/$pid/fd" | grep -c -- "-> $D/m"
+        bin/overstore umount "$D/m"
+    "#;
+    let expected = "0\nfrom the lower\nPATH\n/dev/null\n/dev/null\n/dev/null\n0\n";
+    said(&script(&place, &["-m"], life), expected);
+}

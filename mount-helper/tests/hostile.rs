@@ -72,13 +72,21 @@ fn options_that_do_not_fit() {
     let place = Place::new();
     let good = place.layers();
     let merged = place.path("m").display().to_string();
-    let own = format!("{good},backend=kernel,lower-ttl=3");
-    let output = place.helper(&["overlay", &merged, "-o", &own]);
-    refused(
-        &output,
-        USAGE,
-        &["option lower-ttl=3", "kernel backend has none"],
-    );
+    for option in ["lower-ttl=3", "repair", "noxattr", "watch=off"] {
+        let own = format!("{good},backend=kernel,{option}");
+        let output = place.helper(&["overlay", &merged, "-o", &own]);
+        let named = format!("option {option}: the kernel backend has none");
+        refused(&output, USAGE, &[&named]);
+        // Without the program there is the kernel alone; `-s` forgives.
+        let own = format!("{good},{option}");
+        let output = place.helper(&["overlay", &merged, "-o", &own]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(USAGE), "{said}");
+        assert!(said.contains("the program overstore is neither"), "{said}");
+        assert!(said.contains(&named), "{said}");
+        let output = place.helper(&["overlay", &merged, "-sfo", &own]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
     let output = place.helper(&["overlay", &merged, "-o", "upperdir=/u,backend=kernel"]);
     refused(&output, USAGE, &["option lowerdir: missing"]);
 }
@@ -294,6 +302,82 @@ fn another_user() {
         &command.output().unwrap(),
         REFUSED,
         &["write to upper", "Permission denied"],
+    );
+}
+
+/// What a user may not read or search, each with the role in the message.
+#[test]
+fn unreadable() {
+    if !needs_root() {
+        return;
+    }
+    let table: [(&str, &str, &str); 7] = [
+        ("l", "chmod 700 l", "read lower directory"),
+        ("u", "chmod 700 u", "read upper directory"),
+        (
+            "u",
+            "chown 65534 u; mkdir -m 700 u.work",
+            "read work directory",
+        ),
+        ("p/l", "mkdir -p p/l; chmod 700 p", "lower directory"),
+        ("p/u", "mkdir -p p/u; chmod 700 p", "upper directory"),
+        ("p/m", "mkdir -p p/m; chmod 700 p", "mountpoint"),
+        ("u", "chmod 555 .", "create work directory"),
+    ];
+    for (path, setup, message) in table {
+        let place = Place::new();
+        chown(place.path(""), Some(65534), Some(65534)).unwrap();
+        let prepared = std::process::Command::new("sh")
+            .args(["-c", setup])
+            .current_dir(place.path(""))
+            .status();
+        assert!(prepared.unwrap().success());
+        let part = |name: &str| match path.strip_prefix("p/") == Some(name) {
+            true => place.path(path),
+            false => place.path(name),
+        };
+        let (lower, upper) = (part("l"), part("u"));
+        let options = format!(
+            "backend=kernel,lowerdir={},upperdir={}",
+            lower.display(),
+            upper.display()
+        );
+        let mut command = place.command();
+        command.arg("overlay").arg(part("m")).args(["-o", &options]);
+        command.uid(65534).gid(65534);
+        refused(
+            &command.output().unwrap(),
+            REFUSED,
+            &[message, "Permission denied"],
+        );
+    }
+}
+
+#[test]
+fn the_longest_path_and_a_mountpoint_that_is_not_empty() {
+    let place = Place::new();
+    let mut deep = place.path("l").into_os_string();
+    while deep.len() < 4095 {
+        let rest = 4095 - deep.len() - 1;
+        // A slash alone would not count.
+        let part = if rest > 200 && rest < 204 {
+            100
+        } else {
+            rest.min(200)
+        };
+        deep.push(format!("/{}", "n".repeat(part)));
+    }
+    assert_eq!(deep.len(), 4095);
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::write(place.path("m/something"), "").unwrap();
+    let output = place.check(deep.as_ref(), &place.path("u"), &place.path("m"), "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    deep.push("n");
+    let output = place.check(deep.as_ref(), &place.path("u"), &place.path("m"), "");
+    refused(
+        &output,
+        USAGE,
+        &["lower directory", "longer than 4095 bytes"],
     );
 }
 

@@ -11,6 +11,8 @@ mod options;
 mod words;
 
 use overstore_mount::Fault;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,6 +23,8 @@ const INTERNAL: u8 = 4;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // What is created is for others to find as usual, whoever calls.
+    umask(Mode::from_raw_mode(0o022));
     let code = std::panic::catch_unwind(|| run(&args)).unwrap_or(INTERNAL);
     ExitCode::from(code)
 }
