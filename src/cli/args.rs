@@ -76,6 +76,14 @@ pub(super) enum Command {
         /// The merged directory
         merged: PathBuf,
     },
+    /// Tries one thing that a probe wants to know
+    #[command(hide = true)]
+    Try {
+        /// What
+        what: String,
+        /// On which directories
+        paths: Vec<PathBuf>,
+    },
     /// Asks one driver for its status
     #[command(hide = true)]
     Probe {
@@ -175,7 +183,7 @@ pub(super) struct MountArgs {
     /// Who serves the view; only root and root of a user namespace may ask the kernel
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) backend: BackendChoice,
-    /// Checks everything, mounts nothing
+    /// Checks everything, says which backend would serve, mounts nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Stays in the foreground; ends at unmount, SIGTERM, SIGINT or SIGHUP

@@ -16,7 +16,7 @@ use args::{Arguments, Command, HookArgs, Switch};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit code of `overstore run` for failures of its own.
@@ -46,6 +46,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
+        Command::Try { what, paths } => attempt(&what, &paths),
     };
     finish(result)
 }
@@ -79,6 +80,17 @@ fn sync(merged: &Path) -> Result<u8> {
 fn repair(switch: Switch, merged: &Path) -> Result<u8> {
     crate::backend::status::repair(merged, switch == Switch::On)?;
     Ok(0)
+}
+
+/// The hidden command behind a probe: tries something in this process, which may hang.
+fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
+    use crate::backend::probe;
+    let (text, code) = match probe::attempt(what, paths) {
+        Ok(seen) => (seen, 0),
+        Err(why) => (why.to_string(), probe::NO),
+    };
+    print(text.as_bytes())?;
+    Ok(code)
 }
 
 /// Returns the known command that was given, by which its help is found.

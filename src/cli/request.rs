@@ -26,6 +26,17 @@ pub(super) struct Target<'a> {
     pub(super) words: [Option<&'a OsStr>; 2],
     /// The values of `-o`.
     pub(super) options: &'a [OsString],
+    /// What is said about them.
+    pub(super) say: Say,
+}
+
+/// Whether warnings about the store are said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Say {
+    /// On standard error.
+    Warnings,
+    /// They were said before.
+    Nothing,
 }
 
 /// How the store was told; what Nix would create for a URL is created for it here too.
@@ -56,7 +67,7 @@ pub(super) fn for_mount(target: &Target<'_>) -> Result<(Request, Spelling)> {
             Layout::from_mount_options(target.options, Path::new(merged), &env)?;
         return Ok((request(layout, options), Spelling::Options));
     };
-    let (layout, options) = from_url(&url, target.options, &env)?;
+    let (layout, options) = from_url(&url, target, &env)?;
     if let Some(merged) = merged {
         agree(&layout, &env.cwd().join(merged))?;
     }
@@ -91,7 +102,7 @@ pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, Spelling)> {
         None => Some(url_of_environment().ok_or_else(no_store)?),
     };
     if let Some(url) = url {
-        let (layout, options) = from_url(&url, target.options, &env)?;
+        let (layout, options) = from_url(&url, target, &env)?;
         return Ok((request(layout, options), Spelling::Url));
     }
     let (mut layout, options) = Layout::from_mount_options(target.options, Path::new("/"), &env)?;
@@ -122,13 +133,15 @@ fn surroundings() -> Result<LayoutEnv> {
     ))
 }
 
-fn from_url(url: &OsStr, options: &[OsString], env: &LayoutEnv) -> Result<(Layout, MountOptions)> {
+fn from_url(url: &OsStr, target: &Target<'_>, env: &LayoutEnv) -> Result<(Layout, MountOptions)> {
     let text = url.to_str().ok_or_else(|| {
         Error::usage(format!("store URL {}", url.display()), "not UTF-8")
             .hint("write other bytes as %XX")
     })?;
-    let (layout, options, warnings) = Layout::from_url_and_options(text, options, env)?;
-    warnings.iter().for_each(warn);
+    let (layout, options, warnings) = Layout::from_url_and_options(text, target.options, env)?;
+    if target.say == Say::Warnings {
+        warnings.iter().for_each(warn);
+    }
     Ok((layout, options))
 }
 

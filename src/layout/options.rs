@@ -6,6 +6,7 @@
 use super::escape::{split_options, split_unescaped, unescape_option_value};
 use super::{Layout, LayoutEnv, LowerStore, Settings, bad_value};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,8 @@ pub struct MountOptions {
     pub atime: Atime,
     /// `nodiratime`: keep no access times of directories.
     pub nodiratime: bool,
+    /// Names of options that were asked for and that only the FUSE driver has.
+    pub driver_only: BTreeSet<&'static str>,
 }
 
 impl Default for MountOptions {
@@ -80,6 +83,7 @@ impl Default for MountOptions {
             dirsync: false,
             atime: Atime::Relatime,
             nodiratime: false,
+            driver_only: BTreeSet::new(),
         }
     }
 }
@@ -109,6 +113,7 @@ pub fn parse_options(options: &[OsString]) -> Result<(LayerOptions, MountOptions
             if !known {
                 return Err(unknown(name, value));
             }
+            mount.note_driver_only(name);
         }
     }
     Ok((layers, mount))
@@ -190,6 +195,25 @@ impl MountOptions {
             _ => return Ok(name.starts_with(b"x-") || name.starts_with(b"X-")),
         }
         Ok(true)
+    }
+
+    /// Takes note of `name`, just set, if it asks for what only the driver does.
+    fn note_driver_only(&mut self, name: &[u8]) {
+        let (name, asked) = match name {
+            b"watch" => ("watch", true),
+            b"lower-ttl" => ("lower-ttl", true),
+            b"xattr" | b"noxattr" => ("xattr", self.xattr),
+            b"repair" | b"norepair" => ("repair", self.repair),
+            // The kernel lets everybody in.
+            b"allow_other" | b"noallow_other" => {
+                ("noallow_other", self.allow_other == Some(false))
+            }
+            _ => return,
+        };
+        match asked {
+            true => self.driver_only.insert(name),
+            false => self.driver_only.remove(name),
+        };
     }
 
     /// Sets a word; answers false if there is no such word.

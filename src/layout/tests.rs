@@ -569,8 +569,11 @@ fn later_options_win() {
         dirsync: true,
         atime: Atime::Strictatime,
         nodiratime: true,
+        driver_only: ["lower-ttl", "noallow_other", "repair", "watch", "xattr"].into(),
     };
     assert_eq!(mount, expected);
+    let taken_back = options(&["lowerdir=/a,upperdir=/u,repair,xattr,norepair,xattr=off"]);
+    assert!(taken_back.unwrap().1.driver_only.is_empty());
     assert!(!options(&["lowerdir=/a,upperdir=/u,user"]).unwrap().1.exec);
 }
 
