@@ -70,8 +70,12 @@ pub fn decide(choice: Choice, request: &Request, space: Space) -> Result<Decisio
         }
         Err(why) => why,
     };
-    let how = kernel(request, space)
-        .map_err(|why| Error::environment("choose a backend", format!("FUSE: {fuse}. OverlayFS: {why}")))?;
+    let how = kernel(request, space).map_err(|why| {
+        Error::environment(
+            "choose a backend",
+            format!("FUSE: {fuse}. OverlayFS: {why}"),
+        )
+    })?;
     let why = format!("as FUSE does not work here: {fuse}; {how}");
     refuse_driver_options(&request.options)
         .map_err(|error| error.hint(format!("FUSE does not work here: {fuse}")))?;

@@ -91,8 +91,10 @@ pub fn installed() -> Result<PathBuf> {
             .hint(format!("as root run `chmod u+s {}`", program.display())));
     }
     if !geteuid().is_root() && rustix::thread::no_new_privs() == Ok(true) {
-        return Err(Error::environment(what(), "this process may gain no privilege")
-            .hint("a sandbox forbids it (no_new_privs): use `overstore run`"));
+        return Err(
+            Error::environment(what(), "this process may gain no privilege")
+                .hint("a sandbox forbids it (no_new_privs): use `overstore run`"),
+        );
     }
     Ok(program)
 }

@@ -87,6 +87,12 @@ fn asked(request: &Request, work: &Path, merged: &Path) -> Result<overstore_moun
     Ok(asked)
 }
 
+/// Whether this process is root of the machine, not of a user namespace: it sees and may write
+/// `trusted.*`.
+pub fn is_machines_root() -> bool {
+    rustix::process::geteuid().is_root() && Markers::here() == Markers::Trusted
+}
+
 /// Refuses what only the FUSE driver does.
 pub(super) fn refuse_driver_options(options: &MountOptions) -> Result<()> {
     match options.driver_only.first() {

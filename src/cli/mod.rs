@@ -5,6 +5,7 @@
 //! line, and its kind decides the exit code.
 
 mod args;
+mod check;
 mod log;
 mod mount;
 mod request;
@@ -42,6 +43,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Mount(wanted) => mount::mount(&wanted, &args),
         Command::Umount(wanted) => mount::umount(&wanted),
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
+        Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
@@ -96,7 +98,9 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 /// Returns the known command that was given, by which its help is found.
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
-    let known = ["mount", "umount", "run", "status", "sync", "repair"];
+    let known = [
+        "mount", "umount", "run", "status", "sync", "repair", "check",
+    ];
     known.into_iter().find(|name| given == name)
 }
 

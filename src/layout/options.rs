@@ -205,9 +205,7 @@ impl MountOptions {
             b"xattr" | b"noxattr" => ("xattr", self.xattr),
             b"repair" | b"norepair" => ("repair", self.repair),
             // The kernel lets everybody in.
-            b"allow_other" | b"noallow_other" => {
-                ("noallow_other", self.allow_other == Some(false))
-            }
+            b"allow_other" | b"noallow_other" => ("noallow_other", self.allow_other == Some(false)),
             _ => return,
         };
         match asked {

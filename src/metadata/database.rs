@@ -100,12 +100,10 @@ pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<
             .map_err(|error| failed("read", path, &error))?;
         if count == 0 {
             let what = format!("open database {}", path.display());
-            return Err(Error::new(
-                Kind::Corrupt,
-                what,
-                format!("the table {table} is missing"),
-            )
-            .hint("restore it from a backup, or remove db/schema to have it completed"));
+            return Err(
+                Error::new(Kind::Corrupt, what, format!("the table {table} is missing"))
+                    .hint("restore it from a backup, or remove db/schema to have it completed"),
+            );
         }
     }
     Ok(())

@@ -120,8 +120,9 @@ impl Reader {
     pub fn finish(self) -> Result<()> {
         if self.unlogged && !is_unlogged(&self.path)? {
             let what = format!("read database {}", self.path.display());
-            return Err(Error::environment(what, "it was opened for writing meanwhile")
-                .hint("do it again"));
+            return Err(
+                Error::environment(what, "it was opened for writing meanwhile").hint("do it again"),
+            );
         }
         Ok(())
     }

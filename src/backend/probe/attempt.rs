@@ -131,7 +131,14 @@ fn lowers(lower: Option<&Path>) -> Result<String> {
     let options = std::ffi::CString::new(options).unwrap_or_default();
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
     let what = lower.unwrap_or(Path::new("two empty directories"));
-    mount(c"overlay", place.join("m"), c"overlay", flags, options.as_c_str()).map_err(|why| {
+    mount(
+        c"overlay",
+        place.join("m"),
+        c"overlay",
+        flags,
+        options.as_c_str(),
+    )
+    .map_err(|why| {
         let error = Error::on("mount OverlayFS of", what, why);
         match why {
             rustix::io::Errno::NODEV => {

@@ -43,10 +43,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        best_effort(
-            &format!("remove {}", self.0.display()),
-            remove(&self.0),
-        );
+        best_effort(&format!("remove {}", self.0.display()), remove(&self.0));
     }
 }
 

@@ -144,7 +144,9 @@ impl<'a> Trial<'a> {
 
     fn paths(self) -> [Option<&'a Path>; 2] {
         match self {
-            Trial::Namespace | Trial::Privilege | Trial::Fuse(_) | Trial::Overlay(_) => [None, None],
+            Trial::Namespace | Trial::Privilege | Trial::Fuse(_) | Trial::Overlay(_) => {
+                [None, None]
+            }
             Trial::Fusermount(path)
             | Trial::Lower(_, path)
             | Trial::Upper(_, path)
