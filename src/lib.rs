@@ -5,6 +5,7 @@
 //! the `use` lines to that drawing.
 
 pub mod backend;
+pub mod check;
 pub mod cli;
 pub mod error;
 pub mod fuse;

@@ -37,7 +37,15 @@ const OWNED: &[(&str, &str, &str)] = &[
 const OF_THE_HELPER: &[(&str, &[&str])] = &[
     (
         "backend",
-        &["Fault", "Kind", "Markers", "Request", "Wish", "view"],
+        &[
+            "Attributes",
+            "Fault",
+            "Kind",
+            "Markers",
+            "Request",
+            "Wish",
+            "view",
+        ],
     ),
     (
         "layout",
@@ -46,7 +54,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "NIX_CHECK_WAY_OUT",
             "escape",
             "is_for_others",
-            "is_of_driver",
+            "DriverOnly",
             "nix_cannot_find",
             "view",
         ],

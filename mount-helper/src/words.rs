@@ -5,6 +5,7 @@
 //! Invariant: every word is in one of the tables alone.
 
 use rustix::mount::{MountAttrFlags, MountFlags};
+use std::collections::BTreeSet;
 
 /// Words for mount(8), fstab and systemd, and those that ask for what is always so.
 const WITHOUT_EFFECT: [&[u8]; 17] = [
@@ -27,21 +28,42 @@ const WITHOUT_EFFECT: [&[u8]; 17] = [
     b"default_permissions",
 ];
 
-/// What the FUSE driver alone has; up to the `=`, where there is one.
-const OF_DRIVER: [&[u8]; 8] = [
-    b"xattr",
-    b"noxattr",
-    b"repair",
-    b"norepair",
-    b"allow_other",
-    b"noallow_other",
-    b"watch",
-    b"lower-ttl",
-];
+/// The options that only the FUSE driver can fulfil, by what they ask for in the end: the kernel
+/// does nothing else than what `norepair` and `allow_other` ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DriverOnly(BTreeSet<&'static str>);
 
-/// Whether only the FUSE driver has an option of this name.
-pub fn is_of_driver(name: &[u8]) -> bool {
-    OF_DRIVER.contains(&name)
+impl DriverOnly {
+    /// Takes note of an option; answers false if the driver has none of this name.
+    pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) -> bool {
+        let off = matches!(value, Some(b"off" | b"false" | b"no" | b"0"));
+        let (name, asked) = match name {
+            b"watch" => ("watch", true),
+            b"lower-ttl" => ("lower-ttl", true),
+            b"xattr" => ("xattr", !off),
+            b"noxattr" => ("xattr", false),
+            b"repair" => ("repair", !off),
+            b"norepair" => ("repair", false),
+            b"allow_other" => ("noallow_other", off),
+            b"noallow_other" => ("noallow_other", true),
+            _ => return false,
+        };
+        match asked {
+            true => self.0.insert(name),
+            false => self.0.remove(name),
+        };
+        true
+    }
+
+    /// Returns the name of one of them.
+    pub fn first(&self) -> Option<&'static str> {
+        self.0.first().copied()
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 /// Whether an option is for another program that reads the same line of fstab, or asks for what is
@@ -196,8 +218,18 @@ mod tests {
 
     #[test]
     fn no_word_is_in_two_tables() {
-        for word in WITHOUT_EFFECT.into_iter().chain(OF_DRIVER) {
+        let of_driver = [&b"xattr"[..], b"noxattr", b"repair", b"norepair", b"watch"];
+        let of_driver =
+            of_driver
+                .into_iter()
+                .chain([&b"allow_other"[..], b"noallow_other", b"lower-ttl"]);
+        for word in of_driver {
+            assert!(DriverOnly::default().note(word, None));
+            assert!(!Attributes::default().apply(word) && !WITHOUT_EFFECT.contains(&word));
+        }
+        for word in WITHOUT_EFFECT {
             assert!(!Attributes::default().apply(word));
+            assert!(!DriverOnly::default().note(word, None));
         }
     }
 }

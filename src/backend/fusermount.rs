@@ -7,16 +7,19 @@
 use super::MountSpec;
 use crate::error::{Error, Result};
 use crate::layout::fusermount_value;
+use rustix::fs::{Access, access};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
 };
+use rustix::process::geteuid;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The names it goes by, newest first.
@@ -71,6 +74,31 @@ pub fn unmount(merged: &Path, lazy: bool) -> Result<()> {
     Err(explain(format!("unmount {}", merged.display()), &output))
 }
 
+/// Finds the program and what it needs, without running it.
+pub fn installed() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = PROGRAMS.iter().find_map(|program| {
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(program))
+            .find(|file| access(file, Access::EXEC_OK).is_ok())
+    });
+    let program = found.ok_or_else(missing)?;
+    let what = || format!("use {}", program.display());
+    let file = std::fs::metadata(&program).map_err(|why| Error::environment(what(), why))?;
+    let powerful = file.uid() == 0 && file.mode() & libc::S_ISUID != 0;
+    if !powerful && !geteuid().is_root() {
+        return Err(Error::environment(what(), "it is not set-user-id root")
+            .hint(format!("as root run `chmod u+s {}`", program.display())));
+    }
+    if !geteuid().is_root() && rustix::thread::no_new_privs() == Ok(true) {
+        return Err(
+            Error::environment(what(), "this process may gain no privilege")
+                .hint("a sandbox forbids it (no_new_privs): use `overstore run`"),
+        );
+    }
+    Ok(program)
+}
+
 /// Runs the first of the programs that is installed.
 fn call(mut run: impl FnMut(&mut Command) -> io::Result<Output>) -> Result<Output> {
     for program in PROGRAMS {
@@ -81,10 +109,14 @@ fn call(mut run: impl FnMut(&mut Command) -> io::Result<Output>) -> Result<Outpu
             Ok(output) => return Ok(output),
         }
     }
-    Err(Error::environment("run fusermount3", "not installed").hint(
+    Err(missing())
+}
+
+fn missing() -> Error {
+    Error::environment("run fusermount3", "not installed").hint(
         "install it (Debian: `apt install fuse3`), be root, or use `overstore run`, which \
              needs neither",
-    ))
+    )
 }
 
 /// Decides `allow_other`: asked for, it must be permitted; not asked for, it is taken if it is.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Mounting by the kernel's OverlayFS, and choosing between it and FUSE.
+//! Mounting by the kernel's OverlayFS.
 //!
 //! Decides nothing about the overlay itself: the mount helper's library does, for everybody who
 //! mounts one. Invariant: the layers are named to it without symlinks, as the kernel lists them.
 
-use super::{Request, direct, preflight};
+use super::{Request, preflight};
 use crate::error::{Error, Kind, Result};
+use crate::layout::MountOptions;
 use overstore_mount::{Fault, Markers, Wish};
-use rustix::process::geteuid;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,22 +20,6 @@ pub enum Choice {
     Fuse,
     /// The kernel's OverlayFS alone.
     Kernel,
-}
-
-/// Decides who shall serve; `Auto` says why where it is not FUSE. A plain user cannot ask the kernel,
-/// and is better told why FUSE does not work.
-pub fn chosen(choice: Choice) -> Choice {
-    if choice != Choice::Auto {
-        return choice;
-    }
-    match direct::open_device() {
-        Ok(_) => Choice::Fuse,
-        Err(_) if !geteuid().is_root() => Choice::Fuse,
-        Err(why) => {
-            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
-            Choice::Kernel
-        }
-    }
 }
 
 /// Mounts `request` where its layout says.
@@ -64,11 +48,7 @@ pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
 
 fn asked(request: &Request, merged: &Path) -> Result<overstore_mount::Request> {
     let layout = &request.layout;
-    if let Some(option) = request.options.of_driver.first() {
-        let what = format!("option {option}");
-        return Err(Error::usage(what, "the kernel backend has none")
-            .hint("leave it out, or use `--backend fuse`"));
-    }
+    refuse_driver_options(&request.options)?;
     let asked = overstore_mount::Request {
         lower: real("lower", &layout.lower)?,
         upper: real("upper", &layout.upper)?,
@@ -81,6 +61,24 @@ fn asked(request: &Request, merged: &Path) -> Result<overstore_mount::Request> {
         asked.nix_check().map_err(translate)?;
     }
     Ok(asked)
+}
+
+/// Whether this process is root of the machine, not of a user namespace: it sees and may write
+/// `trusted.*`.
+pub fn is_machines_root() -> bool {
+    rustix::process::geteuid().is_root() && Markers::here() == Markers::Trusted
+}
+
+/// Refuses what only the FUSE driver does.
+pub(super) fn refuse_driver_options(options: &MountOptions) -> Result<()> {
+    match options.driver_only.first() {
+        None => Ok(()),
+        Some(option) => Err(Error::usage(
+            format!("option {option}"),
+            "the kernel backend has none",
+        )
+        .hint("leave it out, or use `--backend fuse`")),
+    }
 }
 
 /// Returns `path` without symlinks; its last name need not exist.

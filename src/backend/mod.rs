@@ -5,6 +5,8 @@
 //! what is unmounted without being asked for by path is compared by mount id first, so that
 //! nobody else's mount goes.
 
+mod ask;
+pub mod choose;
 pub mod daemon;
 pub mod direct;
 pub mod fusermount;
@@ -13,6 +15,7 @@ pub mod lifecycle;
 pub mod mountid;
 pub mod mountinfo;
 pub mod preflight;
+pub mod probe;
 pub mod run;
 pub mod status;
 pub mod umount;

@@ -20,6 +20,16 @@ pub enum MountId {
     Reused(u64),
 }
 
+/// Returns the id by which mountinfo lists the mount that `path` leads to.
+pub fn listed(path: &Path) -> io::Result<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let answer = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    match answer.stx_mask & StatxFlags::MNT_ID.bits() {
+        0 => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        _ => Ok(answer.stx_mnt_id),
+    }
+}
+
 impl MountId {
     /// Returns the identity of the mount at `path`, which must be free of symlinks at its end.
     pub fn of(path: &Path) -> io::Result<MountId> {
@@ -28,10 +38,6 @@ impl MountId {
         if answer.stx_mask & UNIQUE.bits() != 0 {
             return Ok(MountId::Unique(answer.stx_mnt_id));
         }
-        let answer = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
-        if answer.stx_mask & StatxFlags::MNT_ID.bits() != 0 {
-            return Ok(MountId::Reused(answer.stx_mnt_id));
-        }
-        Err(io::Error::from(io::ErrorKind::Unsupported))
+        listed(path).map(MountId::Reused)
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: a hung or dead driver is told as such and never blocks the answer: it is asked by a
 //! process of its own, which is abandoned if it does not end.
 
+use super::ask::Answer as Asked;
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, Way};
 use crate::error::{Error, Kind, Result};
@@ -12,13 +13,9 @@ use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 /// How long a driver may take to answer.
@@ -139,48 +136,17 @@ pub fn holder(merged: &Path) -> String {
     }
 }
 
-/// Asks the driver at `merged` from a process of its own: a thread that waits for a driver which
-/// has taken the request and hangs cannot be ended, and would keep this process from ending.
+/// Asks the driver at `merged` from a process of its own.
 fn ask(merged: &Path) -> (State, Option<Value>) {
-    let child = Command::new("/proc/self/exe")
-        .arg(PROBE)
-        .arg(merged)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let answer = match child.map(collect) {
-        Ok(answer) => answer,
+    match super::ask::ask([OsStr::new(PROBE), merged.as_os_str()], PATIENCE) {
         Err(why) => {
             log::warn!("ask the driver at {}: {why}", merged.display());
-            return (State::Unknown, None);
+            (State::Unknown, None)
         }
-    };
-    match answer {
-        None => (State::Hung, None),
-        Some((Some(0), text)) => (State::Alive, serde_json::from_slice(&text).ok()),
-        Some((Some(1), _)) => (State::Dead, None),
-        Some(_) => (State::Unknown, None),
-    }
-}
-
-/// Waits for the probe within [`PATIENCE`], and leaves it behind after that.
-fn collect(mut child: Child) -> Option<(Option<i32>, Vec<u8>)> {
-    let (send, receive) = mpsc::channel();
-    let mut pipe = child.stdout.take()?;
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let read = pipe.read_to_end(&mut text);
-        drop(send.send(read.map(|_| text)));
-    });
-    match receive.recv_timeout(PATIENCE) {
-        Ok(Ok(text)) => Some((child.wait().ok()?.code(), text)),
-        _ => {
-            if let Err(why) = child.kill() {
-                log::debug!("end the probe: {why}");
-            }
-            None
-        }
+        Ok(Asked::Late) => (State::Hung, None),
+        Ok(Asked::Ended(Some(0), text)) => (State::Alive, serde_json::from_slice(&text).ok()),
+        Ok(Asked::Ended(Some(1), _)) => (State::Dead, None),
+        Ok(Asked::Ended(..)) => (State::Unknown, None),
     }
 }
 

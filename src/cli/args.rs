@@ -48,6 +48,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Shows which merged views are mounted, from which layers, and who serves them
     Status(StatusArgs),
+    /// Tells what this machine and a layout allow, what is wrong with the layout, and what mends it
+    Check(CheckArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// The program `overstore-sync` does the same in the shape of Nix's `remount-hook`.
@@ -75,6 +77,14 @@ pub(super) enum Command {
         switch: Switch,
         /// The merged directory
         merged: PathBuf,
+    },
+    /// Tries one thing that a probe wants to know
+    #[command(hide = true)]
+    Try {
+        /// What
+        what: String,
+        /// On which directories
+        paths: Vec<PathBuf>,
     },
     /// Asks one driver for its status
     #[command(hide = true)]
@@ -178,7 +188,7 @@ pub(super) struct MountArgs {
     /// Passes over options that the chosen backend does not have, as `mount -s`
     #[arg(long)]
     pub(super) sloppy: bool,
-    /// Checks everything, mounts nothing
+    /// Checks everything, says which backend would serve, mounts nothing
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Stays in the foreground; ends at unmount, SIGTERM, SIGINT or SIGHUP
@@ -259,4 +269,31 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
     /// Only the view mounted here
     pub(super) merged: Option<PathBuf>,
+}
+
+/// Tells what this machine and a layout allow, what is wrong with the layout, and what mends it.
+///
+/// Nothing is changed. What works is found out by trying it, in namespaces that end with the trial;
+/// each fault is told with what it means and the command that mends it. What could not be looked at
+/// is listed as such. Without a layout the machine alone is probed.
+#[derive(Debug, Args)]
+#[command(after_help = concat!(
+    "EXAMPLES\n  \
+    overstore check 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'\n  \
+    overstore check --json /m/nix/store\n  \
+    overstore check -o lowerdir=/l/nix/store,upperdir=/u /m/nix/store\n\n\
+    A store URL tells more than a mounted directory: where the databases are.\n\
+    The faults and the JSON are described in docs/check.md.\n\n\
+    EXIT CODES\n  0 no fault was found, 1 there are faults, 2 wrong usage, 3 the machine refused, \
+    4 a database is corrupt"
+))]
+pub(super) struct CheckArgs {
+    /// Prints JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A store URL, or the directory of a mounted view, or with -o lowerdir=... the one to mount on
+    #[arg(value_name = "STORE-URL | MERGED")]
+    pub(super) target: Option<OsString>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
 }

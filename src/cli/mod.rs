@@ -5,6 +5,7 @@
 //! line, and its kind decides the exit code.
 
 mod args;
+mod check;
 mod log;
 mod mount;
 mod request;
@@ -16,7 +17,7 @@ use args::{Arguments, Command, HookArgs, Switch};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit code of `overstore run` for failures of its own.
@@ -42,10 +43,12 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Mount(wanted) => mount::mount(&wanted, &args),
         Command::Umount(wanted) => mount::umount(&wanted),
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
+        Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
+        Command::Try { what, paths } => attempt(&what, &paths),
     };
     finish(result)
 }
@@ -81,10 +84,23 @@ fn repair(switch: Switch, merged: &Path) -> Result<u8> {
     Ok(0)
 }
 
+/// The hidden command behind a probe: tries something in this process, which may hang.
+fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
+    use crate::backend::probe;
+    let (text, code) = match probe::attempt(what, paths) {
+        Ok(seen) => (seen, 0),
+        Err(why) => (why.to_string(), probe::NO),
+    };
+    print(text.as_bytes())?;
+    Ok(code)
+}
+
 /// Returns the known command that was given, by which its help is found.
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
-    let known = ["mount", "umount", "run", "status", "sync", "repair"];
+    let known = [
+        "mount", "umount", "run", "status", "sync", "repair", "check",
+    ];
     known.into_iter().find(|name| given == name)
 }
 

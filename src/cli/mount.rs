@@ -3,11 +3,12 @@
 
 use super::args::{MountArgs, UmountArgs};
 use super::log;
-use super::request::{self, Spelling, Target};
+use super::request::{self, Say, Spelling, Target};
 use crate::backend::daemon::{self, Background, Started};
-use crate::backend::kernel::{self, Choice};
+use crate::backend::mountinfo::Backend;
+use crate::backend::probe::Space;
 use crate::backend::umount::{self, Busy};
-use crate::backend::{Request, lifecycle, preflight};
+use crate::backend::{Request, choose, kernel, lifecycle, preflight};
 use crate::error::{Error, Result};
 use crate::metadata;
 use std::ffi::OsString;
@@ -18,47 +19,49 @@ use std::path::Path;
 /// Mounts; a driver in the background unless told otherwise.
 pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
     if wanted.background {
-        return serve(wanted, Some(Background::enter(log::leave_terminal)?));
+        // The program in the foreground has decided, and has said every warning.
+        let (request, spelling) = asked(wanted, Say::Nothing)?;
+        let background = Background::enter(log::leave_terminal)?;
+        return serve(&prepared(request, spelling)?, Some(background));
     }
-    let by_kernel = kernel::chosen(wanted.backend.into()) == Choice::Kernel;
+    let (request, spelling) = asked(wanted, Say::Warnings)?;
+    let decision = choose::decide(wanted.backend.into(), &request, Space::Own)?;
     if wanted.dry_run {
-        let (request, _) = asked(wanted)?;
-        return match by_kernel {
-            true => kernel::check(&request),
-            false => preflight::check(&request).map(drop),
+        match decision.backend {
+            Backend::Kernel => kernel::check(&request)?,
+            Backend::Fuse => preflight::check(&request).map(drop)?,
         }
-        .map(|()| 0);
-    }
-    if by_kernel {
-        kernel::mount(&prepared(wanted)?)?;
+        super::print(format!("{decision}\n").as_bytes())?;
         return Ok(0);
     }
-    if wanted.foreground {
-        return serve(wanted, None);
+    decision.tell();
+    match decision.backend {
+        Backend::Kernel => kernel::mount(&prepared(request, spelling)?).map(|()| 0),
+        Backend::Fuse if wanted.foreground => serve(&prepared(request, spelling)?, None),
+        Backend::Fuse => start_background(args),
     }
-    start_background(args)
 }
 
 /// Serves by FUSE until it is unmounted.
-fn serve(wanted: &MountArgs, background: Option<Background>) -> Result<u8> {
-    lifecycle::serve(&prepared(wanted)?, background)?;
+fn serve(request: &Request, background: Option<Background>) -> Result<u8> {
+    lifecycle::serve(request, background)?;
     Ok(0)
 }
 
-fn asked(wanted: &MountArgs) -> Result<(Request, Spelling)> {
+fn asked(wanted: &MountArgs, say: Say) -> Result<(Request, Spelling)> {
     let (mut request, spelling) = request::for_mount(&Target {
         words: [wanted.target.as_deref(), wanted.merged.as_deref()],
         options: &wanted.store.options,
+        say,
     })?;
     if wanted.sloppy {
-        request.options.of_driver.clear();
+        request.options.driver_only.clear();
     }
     Ok((request, spelling))
 }
 
-/// Makes the request, and for a store URL what Nix would create.
-fn prepared(wanted: &MountArgs) -> Result<Request> {
-    let (request, spelling) = asked(wanted)?;
+/// Makes for a store URL what Nix would create.
+fn prepared(request: Request, spelling: Spelling) -> Result<Request> {
     if spelling == Spelling::Url {
         create_directories(&request)?;
         if !request.options.attributes.read_only() {

@@ -4,7 +4,8 @@
 //! Decides where the store is told: by a URL, by options, by the environment, in this order.
 
 use super::say;
-use crate::backend::Request;
+use crate::backend::{Request, mountinfo};
+use crate::check::{self, Subject};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, LayoutEnv, MountOptions, Probe, Warning, split_options};
 use std::ffi::{OsStr, OsString};
@@ -26,6 +27,17 @@ pub(super) struct Target<'a> {
     pub(super) words: [Option<&'a OsStr>; 2],
     /// The values of `-o`.
     pub(super) options: &'a [OsString],
+    /// What is said about them.
+    pub(super) say: Say,
+}
+
+/// Whether warnings about the store are said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Say {
+    /// On standard error.
+    Warnings,
+    /// They were said before.
+    Nothing,
 }
 
 /// How the store was told; what Nix would create for a URL is created for it here too.
@@ -56,7 +68,7 @@ pub(super) fn for_mount(target: &Target<'_>) -> Result<(Request, Spelling)> {
             Layout::from_mount_options(target.options, Path::new(merged), &env)?;
         return Ok((request(layout, options), Spelling::Options));
     };
-    let (layout, options) = from_url(&url, target.options, &env)?;
+    let (layout, options) = from_url(&url, target, &env)?;
     if let Some(merged) = merged {
         agree(&layout, &env.cwd().join(merged))?;
     }
@@ -91,12 +103,76 @@ pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, Spelling)> {
         None => Some(url_of_environment().ok_or_else(no_store)?),
     };
     if let Some(url) = url {
-        let (layout, options) = from_url(&url, target.options, &env)?;
+        let (layout, options) = from_url(&url, target, &env)?;
         return Ok((request(layout, options), Spelling::Url));
     }
     let (mut layout, options) = Layout::from_mount_options(target.options, Path::new("/"), &env)?;
     layout.merged = layout.store_dir.clone();
     Ok((request(layout, options), Spelling::Options))
+}
+
+/// Finds what `overstore check` is about: `None` if nothing tells of a store.
+pub(super) fn for_check(word: Option<&OsStr>, options: &[OsString]) -> Result<Option<Subject>> {
+    if word.is_none() && !names_layers(options) && url_of_environment().is_none() {
+        return Ok(None);
+    }
+    if let Some(merged) = word.filter(|word| !is_url(word) && !names_layers(options))
+        && let Some(live) = of_live_view(merged, options)?
+    {
+        return Ok(Some(live));
+    }
+    let (request, spelling) = for_mount(&Target {
+        words: [word, None],
+        options,
+        say: Say::Warnings,
+    })?;
+    let url = match spelling {
+        Spelling::Options => None,
+        Spelling::Url => word
+            .filter(|word| is_url(word))
+            .map(OsStr::to_os_string)
+            .or_else(url_of_environment),
+    };
+    let mut mount_words: Vec<OsString> = Vec::new();
+    for list in options {
+        mount_words.extend(["-o".into(), list.clone()]);
+    }
+    mount_words.extend(url.clone().or_else(|| word.map(OsStr::to_os_string)));
+    Ok(Some(Subject {
+        request,
+        mount_words,
+        url: url.and_then(|url| url.into_string().ok()),
+    }))
+}
+
+/// The layout of a mounted view, as its mount tells it: unless the environment has a URL for it,
+/// which tells more.
+fn of_live_view(merged: &OsStr, options: &[OsString]) -> Result<Option<Subject>> {
+    let mounts = mountinfo::read()?;
+    let entry = mountinfo::find(&mounts, Path::new(merged));
+    let Some((entry, (_, layers))) = entry.and_then(|entry| Some((entry, entry.merged_view()?)))
+    else {
+        return Ok(None);
+    };
+    let env = surroundings()?;
+    if let Some(url) = url_of_environment()
+        && let Some(url) = url.to_str()
+        && Layout::from_url(url, &env).is_ok_and(|(layout, _)| layout.merged == entry.mount_point)
+    {
+        return Ok(None);
+    }
+    let mut words = check::layer_words(&layers.lower, &layers.upper, &entry.mount_point);
+    let mut all = options.to_vec();
+    all.extend(words.get(1).cloned());
+    let (layout, mount) = Layout::from_mount_options(&all, &entry.mount_point, &env)?;
+    for list in options {
+        words.splice(0..0, ["-o".into(), list.clone()]);
+    }
+    Ok(Some(Subject {
+        request: request(layout, mount),
+        mount_words: words,
+        url: None,
+    }))
 }
 
 fn request(layout: Layout, options: MountOptions) -> Request {
@@ -122,13 +198,15 @@ fn surroundings() -> Result<LayoutEnv> {
     ))
 }
 
-fn from_url(url: &OsStr, options: &[OsString], env: &LayoutEnv) -> Result<(Layout, MountOptions)> {
+fn from_url(url: &OsStr, target: &Target<'_>, env: &LayoutEnv) -> Result<(Layout, MountOptions)> {
     let text = url.to_str().ok_or_else(|| {
         Error::usage(format!("store URL {}", url.display()), "not UTF-8")
             .hint("write other bytes as %XX")
     })?;
-    let (layout, options, warnings) = Layout::from_url_and_options(text, options, env)?;
-    warnings.iter().for_each(warn);
+    let (layout, options, warnings) = Layout::from_url_and_options(text, target.options, env)?;
+    if target.say == Say::Warnings {
+        warnings.iter().for_each(warn);
+    }
     Ok((layout, options))
 }
 

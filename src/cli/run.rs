@@ -24,6 +24,7 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
     let (request, spelling) = request::for_run(&Target {
         words: [wanted.url.as_deref(), None],
         options: &wanted.store.options,
+        say: request::Say::Warnings,
     })?;
     directories(&request, spelling)?;
     Ok(Run {

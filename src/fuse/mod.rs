@@ -8,8 +8,10 @@ mod adapter;
 mod answer;
 mod control;
 mod notifier;
+mod offer;
 
 pub use control::{Answer, STATUS_BYTES, control_barrier, control_repair, control_status};
+pub use offer::Offer;
 
 use crate::error::{Error, Result};
 use crate::merged::MergedFs;

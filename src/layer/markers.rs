@@ -76,6 +76,22 @@ fn marks(names: Result<Vec<u8>>, value: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Re
     Ok(marks)
 }
 
+/// Returns the names of OverlayFS's attributes of `name` in `dir`, without opening it.
+pub(super) fn names_at(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut path = proc_path(dir).into_bytes();
+    path.push(b'/');
+    path.extend_from_slice(name);
+    let names = match grow(|buffer| rustix::fs::llistxattr(&path[..], buffer)) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        names => names?,
+    };
+    let names = names.split(|&byte| byte == 0);
+    Ok(names
+        .filter(|name| is_overlay_xattr(name))
+        .map(<[u8]>::to_vec)
+        .collect())
+}
+
 /// Marks the directory behind `fd` opaque for both backends, in the family that we may write.
 pub(super) fn set_opaque(fd: BorrowedFd<'_>) -> Result<()> {
     let path = proc_path(fd);

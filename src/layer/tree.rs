@@ -119,6 +119,11 @@ impl Tree {
         markers::read_at(dir, name)
     }
 
+    /// Returns the names of all of OverlayFS's attributes of `name` in `dir`.
+    pub fn bookkeeping_at(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Vec<u8>>> {
+        markers::names_at(dir, name)
+    }
+
     /// Returns the names of the real extended attributes behind `fd`, each ended by a NUL, as
     /// user `uid` would be told them.
     pub fn list_xattrs(&self, fd: BorrowedFd<'_>, uid: u32) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@
 use super::{Layout, LayoutEnv, LowerStore, Settings, bad_value};
 use crate::error::{Error, Result};
 use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
-use overstore_mount::{Attributes, is_for_others, is_of_driver};
+use overstore_mount::{Attributes, DriverOnly, is_for_others};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ pub struct MountOptions {
     pub allow_other: Option<bool>,
     /// The words of mount(8) that hold for every filesystem.
     pub attributes: Attributes,
-    /// The options, as written for a message, that only the FUSE driver has.
-    pub of_driver: Vec<String>,
+    /// What was asked for that only the FUSE driver does.
+    pub driver_only: DriverOnly,
 }
 
 impl Default for MountOptions {
@@ -49,7 +49,7 @@ impl Default for MountOptions {
             nix_check: true,
             allow_other: None,
             attributes: Attributes::default(),
-            of_driver: Vec::new(),
+            driver_only: DriverOnly::default(),
         }
     }
 }
@@ -79,9 +79,7 @@ pub fn parse_options(options: &[OsString]) -> Result<(LayerOptions, MountOptions
             if !known {
                 return Err(unknown(name, value));
             }
-            if is_of_driver(name) {
-                mount.of_driver.push(option.escape_ascii().to_string());
-            }
+            mount.driver_only.note(name, value);
         }
     }
     Ok((layers, mount))

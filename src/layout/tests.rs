@@ -562,7 +562,7 @@ fn later_options_win() {
         nix_check: false,
         allow_other: Some(false),
         attributes: mount.attributes,
-        of_driver: mount.of_driver.clone(),
+        driver_only: mount.driver_only.clone(),
     };
     assert_eq!(mount, expected);
     let words = |mount: &MountOptions| mount.attributes.words().collect::<Vec<_>>().join(",");
@@ -570,6 +570,9 @@ fn later_options_win() {
         words(&mount),
         "ro,noexec,sync,dirsync,strictatime,nodiratime"
     );
+    let taken_back = options(&["lowerdir=/a,upperdir=/u,repair,xattr,norepair,xattr=off"]);
+    assert_eq!(taken_back.unwrap().1.driver_only.first(), None);
+    assert_eq!(mount.driver_only.first(), Some("lower-ttl"));
     let (_, user) = options(&["lowerdir=/a,upperdir=/u,user"]).unwrap();
     assert_eq!(words(&user), "nosuid,nodev,noexec");
 }

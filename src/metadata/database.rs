@@ -70,22 +70,7 @@ impl Database {
 
     /// Refuses a database without Nix's core tables.
     pub(super) fn check_core_tables(&self) -> Result<()> {
-        for table in CORE_TABLES {
-            let count: i64 = self
-                .connection
-                .query_row(COUNT_TABLES, [table], |row| row.get(0))
-                .map_err(|error| failed("read", &self.path, &error))?;
-            if count == 0 {
-                let what = format!("open database {}", self.path.display());
-                return Err(Error::new(
-                    Kind::Corrupt,
-                    what,
-                    format!("the table {table} is missing"),
-                )
-                .hint("restore it from a backup, or remove db/schema to have it completed"));
-            }
-        }
-        Ok(())
+        check_core_tables(&self.connection, &self.path)
     }
 
     /// Returns the number that a setting of the connection has.
@@ -105,6 +90,23 @@ impl Database {
         transaction.execute_batch(schema::NOTE_MIGRATION)?;
         transaction.commit()
     }
+}
+
+/// Refuses a database without Nix's core tables.
+pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<()> {
+    for table in CORE_TABLES {
+        let count: i64 = connection
+            .query_row(COUNT_TABLES, [table], |row| row.get(0))
+            .map_err(|error| failed("read", path, &error))?;
+        if count == 0 {
+            let what = format!("open database {}", path.display());
+            return Err(
+                Error::new(Kind::Corrupt, what, format!("the table {table} is missing"))
+                    .hint("restore it from a backup, or remove db/schema to have it completed"),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn configure(mut connection: Connection) -> rusqlite::Result<Connection> {
@@ -170,7 +172,8 @@ fn waited_ms(tries: u64) -> u64 {
     growing * (growing + 1) / 2 + (tries - growing) * LONGEST_PAUSE_MS
 }
 
-fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error {
+/// Explains why a database could not be used.
+pub(super) fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error {
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
         _ => Kind::Environment,
@@ -178,20 +181,25 @@ fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error {
     // Without the file, SQLite says no more than that it cannot open it.
     let missing =
         matches!(path.symlink_metadata(), Err(absent) if absent.kind() == ErrorKind::NotFound);
-    let what = format!("{verb} database {}", path.display());
     if missing {
-        return Error::new(
-            Kind::Corrupt,
-            what,
-            "db/schema says it exists, but it does not",
-        )
-        .hint("restore it from a backup, or remove db/schema to start anew");
+        return self::missing(path);
     }
+    let what = format!("{verb} database {}", path.display());
     let hint = match kind {
         Kind::Corrupt => "restore it from a backup",
         _ => UNUSABLE,
     };
     Error::new(kind, what, error).hint(hint)
+}
+
+/// The error of a database file that should be there.
+pub(super) fn missing(path: &Path) -> Error {
+    Error::new(
+        Kind::Corrupt,
+        format!("open database {}", path.display()),
+        "db/schema says it exists, but it does not",
+    )
+    .hint("restore it from a backup, or remove db/schema to start anew")
 }
 
 #[cfg(test)]

@@ -9,11 +9,15 @@
 //! * `lock`: the big lock, which keeps schema upgrades out.
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
+//! * `read`: another, which changes nothing and waits for nobody for long.
 
 mod database;
 mod directories;
 mod lock;
+mod read;
 mod schema;
+
+pub use read::Reader;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;

@@ -6,11 +6,14 @@
 //! the command runs in the process that was started (same pid, terminal, signals), and nothing of
 //! ours reaches it or the host; this process stays single-threaded until then.
 
-mod namespace;
+pub(super) mod namespace;
 mod root;
 mod server;
 
+use super::choose;
 use super::kernel::{self, Choice};
+use super::mountinfo::Backend;
+use super::probe::Space;
 use super::{MountSpec, Request, direct, preflight};
 use crate::error::{Error, Result};
 use rustix::io::Errno;
@@ -64,11 +67,14 @@ pub fn run(run: &Run) -> Failure {
 /// Makes the namespace and the view in it, and returns to where the caller was.
 fn enter(run: &Run) -> Result<()> {
     preflight::layers(&run.request)?;
+    // While the mount table is still the caller's, and the layers are where it says.
+    let decision = choose::decide(run.choice, &run.request, Space::Run)?;
+    decision.tell();
     let place = getcwd(Vec::new());
     let mask = umask(rustix::fs::Mode::empty());
     namespace::enter()?;
     let store = &run.request.layout.store_dir;
-    let result = stage(run);
+    let result = stage(run, decision.backend);
     umask(mask);
     result?;
     match place {
@@ -89,12 +95,15 @@ fn enter(run: &Run) -> Result<()> {
 }
 
 /// Puts the view at the store directory, and at Nix's real directory where that is another one.
-fn stage(run: &Run) -> Result<()> {
+fn stage(run: &Run, backend: Backend) -> Result<()> {
     let store = &run.request.layout.store_dir;
-    let device = device(run)?;
-    let server = match &device {
-        Some(device) => Some(Server::start(device, &run.request, run.left)?),
-        None => None,
+    let (device, server) = match backend {
+        Backend::Kernel => (None, None),
+        Backend::Fuse => {
+            let device = direct::open_device()?;
+            let server = Server::start(&device, &run.request, run.left)?;
+            (Some(device), Some(server))
+        }
     };
     let cover = root::provide(store)?;
     match (device, server) {
@@ -106,41 +115,14 @@ fn stage(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Opens the FUSE device, or decides for the kernel.
-fn device(run: &Run) -> Result<Option<OwnedFd>> {
-    if run.choice == Choice::Kernel {
-        return Ok(None);
-    }
-    match direct::open_device() {
-        Ok(device) => Ok(Some(device)),
-        Err(why) if run.choice == Choice::Auto => {
-            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
-            Ok(None)
-        }
-        Err(why) => Err(why),
-    }
-}
-
 fn fuse(run: &Run, device: &OwnedFd, server: Server) -> Result<()> {
     let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
-    match direct::mount(device, &spec) {
-        Ok(()) => {
-            log::info!("served by FUSE");
-            server.serve()?;
-            // The kernel takes the top directory for root's until it asks once.
-            rustix::fs::stat(&spec.merged)
-                .map(drop)
-                .map_err(|why| Error::on("look at", &spec.merged, why))
-        }
-        Err(why @ (Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::INVAL))
-            if run.choice == Choice::Auto =>
-        {
-            let why = direct::mount_error(&spec, why);
-            log::warn!("using the kernel's OverlayFS, as FUSE does not work here: {why}");
-            kernel::overlay(&run.request, &spec.merged)
-        }
-        Err(why) => Err(direct::mount_error(&spec, why)),
-    }
+    direct::mount(device, &spec).map_err(|why| direct::mount_error(&spec, why))?;
+    server.serve()?;
+    // The kernel takes the top directory for root's until it asks once.
+    rustix::fs::stat(&spec.merged)
+        .map(drop)
+        .map_err(|why| Error::on("look at", &spec.merged, why))
 }
 
 /// Shows the view at `merged` as well, if that exists: Nix's mount check looks there.

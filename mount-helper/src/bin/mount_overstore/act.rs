@@ -143,7 +143,6 @@ fn delegated(wanted: &Wanted, program: &PathBuf, args: &[OsString]) -> Result<u8
 fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
     let options = &wanted.options;
     if let Some(option) = options.of_driver.first() {
-        let option = option.escape_ascii();
         let why = format!("option {option}: the kernel backend has none; leave it out");
         if !wanted.sloppy {
             return Err(Fault::usage(why));

@@ -4,7 +4,7 @@
 //! Invariant: an option that is not known here is an error that names it, or with `-s` left out.
 
 use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
-use overstore_mount::{Attributes, Fault, is_for_others, is_of_driver};
+use overstore_mount::{Attributes, DriverOnly, Fault, is_for_others};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     /// The words of mount(8) among them, for a remount.
     pub(crate) words: Vec<Vec<u8>>,
     /// Options that only the FUSE driver has.
-    pub(crate) of_driver: Vec<Vec<u8>>,
+    pub(crate) of_driver: DriverOnly,
     /// What the program `overstore` is to be told, still escaped.
     pub(crate) passed: Vec<Vec<u8>>,
     /// Unknown options that were forgiven.
@@ -121,12 +121,8 @@ impl Options {
                 self.remount = true;
                 return Ok(true);
             }
-            (name, value) if is_of_driver(name) => {
-                if value.is_none() && WITH_VALUE.contains(&name) {
-                    return Ok(false);
-                }
-                self.of_driver.push(option.to_vec());
-            }
+            (name, None) if WITH_VALUE.contains(&name) => return Ok(false),
+            (name, value) if self.of_driver.note(name, value) => {}
             (word, None) if self.attributes.apply(word) => self.words.push(word.to_vec()),
             (name, value) => return Ok(is_for_others(name, value)),
         }

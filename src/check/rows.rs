@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether each row of the upper database has its files and its closure.
+//!
+//! Invariant: the work is bounded by the upper database; of the lower, single names are asked for.
+
+use super::Subject;
+use super::command::{Commands, quoted};
+use super::fault::{Fault, Findings};
+use super::state::{Lower, Upper};
+use super::upper::Walk;
+use crate::error::Result;
+use crate::layout::LowerStore;
+use crate::metadata::Reader;
+use crate::store::{StoreDir, percent};
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Checks the rows of `upper`. Without layers that can be read, only the closures.
+pub(super) fn check(
+    subject: &Subject,
+    upper: &Upper,
+    lower: &Lower,
+    walk: Option<&Walk<'_>>,
+    commands: &Commands<'_>,
+    found: &mut Findings,
+) -> Result<()> {
+    let Upper::Rows(reader, rows) = upper else {
+        return Ok(());
+    };
+    if let Some(walk) = walk {
+        files(subject, rows, walk, commands, found);
+    }
+    dangling(subject, reader, lower, commands, found)?;
+    closures(subject, reader, rows, lower, commands, found)
+}
+
+fn files(
+    subject: &Subject,
+    rows: &BTreeSet<String>,
+    walk: &Walk<'_>,
+    commands: &Commands<'_>,
+    found: &mut Findings,
+) {
+    let layout = &subject.request.layout;
+    let Some(directory) = StoreDir::new(&layout.store_dir) else {
+        return;
+    };
+    for row in rows {
+        let Some(Ok(name)) = directory.parse(Path::new(row)) else {
+            let what = format!(
+                "the row {row:?} is no store path of {}",
+                layout.store_dir.display()
+            );
+            found.fault(
+                Fault::new("row-without-files", Path::new(row), what)
+                    .means("the database is that of another store directory"),
+            );
+            continue;
+        };
+        let name = name.as_str().as_bytes();
+        // A whiteout is told of as such.
+        match walk.top(name) {
+            Ok(Some(_)) => continue,
+            Err(errno) => {
+                found.not_checked(&["row-without-files"], Path::new(row), errno);
+                continue;
+            }
+            Ok(None) => {}
+        }
+        match walk.lower_has(name) {
+            Some(true) => {}
+            Some(false) => found.fault(without_files(row, commands)),
+            None => found.not_checked(
+                &["row-without-files"],
+                Path::new(row),
+                "the lower cannot be read",
+            ),
+        }
+    }
+}
+
+fn without_files(row: &str, commands: &Commands<'_>) -> Fault {
+    let fault = Fault::new(
+        "row-without-files",
+        Path::new(row),
+        "it has a row, and no files in the upper or the lower",
+    )
+    .means("Nix takes it for valid, and does not build or fetch it again");
+    match commands.nix_store("--verify") {
+        Some(command) => fault.mend(command),
+        None => fault,
+    }
+}
+
+/// Rows of references that lead nowhere.
+fn dangling(
+    subject: &Subject,
+    reader: &Reader,
+    lower: &Lower,
+    commands: &Commands<'_>,
+    found: &mut Findings,
+) -> Result<()> {
+    for path in reader.dangling()? {
+        let delete = format!(
+            "sqlite3 {} 'DELETE FROM Refs WHERE reference NOT IN (SELECT id FROM ValidPaths)'",
+            quoted(reader.path())
+        );
+        // Which it was, the lower may still know.
+        let known = lower.is_valid(&path)? == Some(true);
+        let again = if known {
+            from_lower(subject, &path, commands)
+        } else {
+            None
+        };
+        let command = match again {
+            Some(again) => format!("{delete} && {again}"),
+            None => delete,
+        };
+        found.fault(
+            Fault::new(
+                "closure",
+                Path::new(&path),
+                "it refers to a row that does not exist",
+            )
+            .means("its closure is not known to be complete; a garbage collection may break it")
+            .mend(command),
+        );
+    }
+    Ok(())
+}
+
+/// References that the lower tells of and the upper does not.
+fn closures(
+    subject: &Subject,
+    reader: &Reader,
+    rows: &BTreeSet<String>,
+    lower: &Lower,
+    commands: &Commands<'_>,
+    found: &mut Findings,
+) -> Result<()> {
+    for row in rows {
+        if lower.is_valid(row)? != Some(true) {
+            continue;
+        }
+        let here: BTreeSet<String> = reader.references(row)?.into_iter().collect();
+        let below = lower.references(row)?;
+        let Some(missing) = below.iter().find(|path| !here.contains(*path)) else {
+            continue;
+        };
+        let what = match rows.contains(missing) {
+            true => format!("the upper database lacks its reference to {missing}"),
+            false => format!("{missing}, to which it refers, is not in the upper database"),
+        };
+        let mut fault = Fault::new("closure", Path::new(row), what)
+            .means("garbage collection and queries take it for an object that needs less");
+        fault.mend = from_lower(subject, row, commands);
+        if !found
+            .faults
+            .iter()
+            .any(|other| other.id == fault.id && other.path == fault.path)
+        {
+            found.fault(fault);
+        }
+    }
+    Ok(())
+}
+
+/// The command that registers `path` and its closure as the lower store has them.
+fn from_lower(subject: &Subject, path: &str, commands: &Commands<'_>) -> Option<String> {
+    let layout = &subject.request.layout;
+    let LowerStore::Local { state, read_only } = &layout.lower_store else {
+        return None;
+    };
+    let value = |path: &Path| percent::encode_query_value(path.as_os_str().as_bytes());
+    let mut url = format!(
+        "local://?real={}&state={}",
+        value(&layout.lower),
+        value(state)
+    );
+    if layout.store_dir != Path::new("/nix/store") {
+        url.push_str(&format!("&store={}", value(&layout.store_dir)));
+    }
+    let mut nix = "nix-store".to_owned();
+    if *read_only {
+        nix.push_str(" --extra-experimental-features read-only-local-store");
+        url.push_str("&read-only=true");
+    }
+    let lower = format!("{nix} --store {}", quoted(url));
+    let load = commands.nix_store("--load-db")?;
+    Some(format!(
+        "{lower} --query --requisites {} | xargs {lower} --dump-db | {load}",
+        quoted(path)
+    ))
+}

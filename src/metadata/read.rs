@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading a database, the upper's or a lower's, while others use it.
+//!
+//! Invariant: nothing is created, written or locked for writing. What another process has committed
+//! is seen, so the write-ahead log is read too; a database that cannot be read whole is an error,
+//! never one with fewer rows.
+
+use super::database::{self, failed};
+use super::schema::{self, Version};
+use super::{UNUSABLE, database::check_core_tables};
+use crate::error::{Error, Kind, Result};
+use crate::store::percent;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a process that writes is waited for, where there is no log that spares readers this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the header of a database says how it is to be read: 2 stands for a write-ahead log.
+const READ_VERSION: usize = 19;
+const WITH_LOG: u8 = 2;
+
+/// A database, open for reading.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+    /// Read without its log, because there was none.
+    unlogged: bool,
+}
+
+impl Reader {
+    /// Opens the database of `state`; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// A database of another schema version, one that is missing although `db/schema` tells of it,
+    /// one that is no database, and one that this user may not read.
+    pub fn open(state: &Path) -> Result<Option<Reader>> {
+        let found = schema::read(state)?;
+        found.refuse_others(state)?;
+        if found == Version::New {
+            return Ok(None);
+        }
+        let path = database::path(state);
+        let unlogged = is_unlogged(&path)?;
+        let file = percent::encode(path.as_os_str().as_bytes(), b"/");
+        let mode = match unlogged {
+            // Opened otherwise, SQLite would create the log and its index.
+            true => "immutable=1",
+            false => "mode=ro&readonly_shm=1",
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(format!("file:{file}?{mode}"), flags)
+            .map_err(|error| failed("open", &path, &error))?;
+        connection
+            .busy_timeout(PATIENCE)
+            .map_err(|error| failed("open", &path, &error))?;
+        check_core_tables(&connection, &path)?;
+        // One state of the database for all questions.
+        connection
+            .execute_batch("BEGIN")
+            .map_err(|error| failed("read", &path, &error))?;
+        Ok(Some(Reader {
+            connection,
+            path,
+            unlogged,
+        }))
+    }
+
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the store path `path` has a row.
+    pub fn is_valid(&self, path: &str) -> Result<bool> {
+        let found = self
+            .connection
+            .prepare_cached("SELECT 1 FROM ValidPaths WHERE path = ?1")
+            .and_then(|mut query| query.query_row([path], |_| Ok(())).optional());
+        found
+            .map(|row| row.is_some())
+            .map_err(|error| self.unread(&error))
+    }
+
+    /// Returns every store path that has a row, in order.
+    pub fn valid_paths(&self) -> Result<Vec<String>> {
+        self.strings("SELECT path FROM ValidPaths ORDER BY path", [])
+    }
+
+    /// Returns the store paths that `path` refers to, itself excepted, in order.
+    pub fn references(&self, path: &str) -> Result<Vec<String>> {
+        self.strings(
+            "SELECT target.path FROM Refs \
+             JOIN ValidPaths AS source ON source.id = Refs.referrer \
+             JOIN ValidPaths AS target ON target.id = Refs.reference \
+             WHERE source.path = ?1 AND target.id != source.id ORDER BY target.path",
+            [path],
+        )
+    }
+
+    /// Returns the store paths with references to rows that do not exist, in order.
+    pub fn dangling(&self) -> Result<Vec<String>> {
+        self.strings(
+            "SELECT DISTINCT source.path FROM Refs \
+             JOIN ValidPaths AS source ON source.id = Refs.referrer \
+             LEFT JOIN ValidPaths AS target ON target.id = Refs.reference \
+             WHERE target.id IS NULL ORDER BY source.path",
+            [],
+        )
+    }
+
+    /// Checks that what was read was whole: nobody began a log meanwhile.
+    pub fn finish(self) -> Result<()> {
+        if self.unlogged && !is_unlogged(&self.path)? {
+            let what = format!("read database {}", self.path.display());
+            return Err(
+                Error::environment(what, "it was opened for writing meanwhile").hint("do it again"),
+            );
+        }
+        Ok(())
+    }
+
+    fn strings<P: rusqlite::Params>(&self, query: &str, params: P) -> Result<Vec<String>> {
+        let read = || {
+            let mut query = self.connection.prepare_cached(query)?;
+            let rows = query.query_map(params, |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<Vec<String>>>()
+        };
+        read().map_err(|error| self.unread(&error))
+    }
+
+    fn unread(&self, error: &rusqlite::Error) -> Error {
+        failed("read", &self.path, error)
+    }
+}
+
+/// Whether all there is to read is in the database file itself, although it is one with a log.
+///
+/// # Errors
+/// A log without its index: only a process that may write can put that in order.
+fn is_unlogged(path: &Path) -> Result<bool> {
+    if !has_log(path)? {
+        return Ok(false);
+    }
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let size = |path: PathBuf| match path.symlink_metadata() {
+        Ok(found) => Ok(Some(found.len())),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
+        Err(why) => Err(Error::on("read", path, why).hint(UNUSABLE)),
+    };
+    if size(beside("-shm"))?.is_some() {
+        return Ok(false);
+    }
+    if size(beside("-wal"))?.unwrap_or(0) == 0 {
+        return Ok(true);
+    }
+    let what = format!("read database {}", path.display());
+    Err(
+        Error::environment(what, "its log has no index, so some process ended badly")
+            .hint("open the store once for writing: nix-store --store URL --init"),
+    )
+}
+
+/// Whether the database keeps a write-ahead log.
+fn has_log(path: &Path) -> Result<bool> {
+    let mut header = [0; READ_VERSION + 1];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        Ok(()) => Ok(header[READ_VERSION] == WITH_LOG),
+        Err(why) if why.kind() == ErrorKind::UnexpectedEof => Err(Error::new(
+            Kind::Corrupt,
+            format!("open database {}", path.display()),
+            "it is cut off",
+        )
+        .hint("restore it from a backup")),
+        Err(why) if why.kind() == ErrorKind::NotFound => Err(database::missing(path)),
+        Err(why) => Err(Error::on("open database", path, why).hint(UNUSABLE)),
+    }
+}
