@@ -904,7 +904,7 @@ fn run_with_the_kernels_overlay_shows_the_same() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["mount", "umount", "run", "status", "sync"] {
+    for command in ["mount", "umount", "run", "status", "sync", "check"] {
         let output = Command::new(env!("CARGO_BIN_EXE_overstore"))
             .args([command, "--help"])
             .output()

@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("bin", &["cli"]),
-    ("cli", &["layout", "backend", "metadata"]),
-    ("backend", &["fuse", "merged", "layout", "sys"]),
+    ("cli", &["layout", "backend", "metadata", "check"]),
+    (
+        "check",
+        &["backend", "layout", "metadata", "layer", "store"],
+    ),
+    ("backend", &["fuse", "merged", "layer", "layout", "sys"]),
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),
-    ("metadata", &["layout"]),
+    ("metadata", &["layout", "store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),

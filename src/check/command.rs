@@ -26,7 +26,7 @@ impl<'a> Commands<'a> {
     /// Mounts the view anew, by which what Nix would create is created.
     pub(super) fn remounted(&self) -> String {
         match self.standing {
-            Standing::Not => mount(self.subject, None),
+            Standing::Other | Standing::Nothing => mount(self.subject, None),
             Standing::View(backend) => {
                 let merged = quoted(&self.subject.request.layout.merged);
                 let mount = mount(self.subject, Some(backend));
@@ -42,7 +42,9 @@ impl<'a> Commands<'a> {
                 let merged = quoted(&self.subject.request.layout.merged);
                 format!("{command} && overstore sync {merged}")
             }
-            Standing::View(Backend::Kernel) | Standing::Not => self.unmounted(command),
+            Standing::View(Backend::Kernel) | Standing::Other | Standing::Nothing => {
+                self.unmounted(command)
+            }
         }
     }
 
@@ -95,10 +97,12 @@ pub(super) fn all(commands: impl IntoIterator<Item = String>) -> String {
 pub(super) fn quoted(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(byte);
-    if !bytes.is_empty() && bytes.iter().all(plain) {
-        return String::from_utf8_lossy(bytes).into_owned();
-    }
     let printable = std::str::from_utf8(bytes).ok();
+    if let Some(text) = printable.filter(|text| !text.is_empty())
+        && bytes.iter().all(plain)
+    {
+        return text.to_owned();
+    }
     match printable.filter(|text| !text.contains(char::is_control)) {
         Some(text) => format!("'{}'", text.replace('\'', r"'\''")),
         // As bash, zsh and POSIX 2024 have it.

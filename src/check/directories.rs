@@ -41,7 +41,7 @@ pub(super) fn check(
 ) -> Readable {
     let layout = &subject.request.layout;
     names(subject, found);
-    let covered = layout.lower == layout.merged && standing != Standing::Not;
+    let covered = layout.lower == layout.merged && standing != Standing::Nothing;
     let lower = !covered && present("lower", &layout.lower, found);
     let upper = present("upper", &layout.upper, found);
     if lower && upper {
@@ -50,7 +50,7 @@ pub(super) fn check(
     if upper {
         upper_mode(layout, commands, found);
     }
-    if layout.state.is_none() && standing == Standing::Not {
+    if layout.state.is_none() && standing == Standing::Nothing {
         merged(layout, found);
     }
     lower_view(layout, found);
@@ -159,7 +159,7 @@ fn identities(layout: &Layout, standing: Standing, found: &mut Findings) {
         roles.push(("state", state));
     }
     // What stands there now is the view.
-    if standing == Standing::Not && layout.merged != layout.lower {
+    if standing == Standing::Nothing && layout.merged != layout.lower {
         roles.push(("merged", &layout.merged));
     }
     for (inner_role, inner) in &roles {

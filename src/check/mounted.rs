@@ -10,6 +10,7 @@ use crate::backend::mountinfo::{self, Backend, Entry, Layers};
 use crate::backend::{mountid, status};
 use crate::error::Result;
 use crate::layout::Layout;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -18,8 +19,10 @@ use std::path::Path;
 pub(super) enum Standing {
     /// The layout's view, alive.
     View(Backend),
-    /// Anything else.
-    Not,
+    /// Something else, or a view that does not answer: it is not touched.
+    Other,
+    /// Nothing.
+    Nothing,
 }
 
 /// Checks the mount of `subject`.
@@ -27,11 +30,11 @@ pub(super) fn check(subject: &Subject, found: &mut Findings) -> Result<Standing>
     let layout = &subject.request.layout;
     let mounts = mountinfo::read()?;
     let (fault, standing) = match mountinfo::find(&mounts, &layout.merged) {
-        None => (Some(not_mounted(subject)), Standing::Not),
+        None => (Some(not_mounted(subject)), Standing::Nothing),
         Some(entry) => at(subject, &mounts, entry),
     };
     fault.into_iter().for_each(|fault| found.fault(fault));
-    if layout.lower == layout.merged && standing != Standing::Not {
+    if layout.lower == layout.merged && standing != Standing::Nothing {
         const UNSEEN: &[&str] = &["whiteout", "opaque", "row-without-files"];
         let why = "the view is mounted over the lower itself";
         found.not_checked(UNSEEN, &layout.lower, why);
@@ -59,7 +62,7 @@ fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Sta
     let layout = &subject.request.layout;
     let point = &entry.mount_point;
     if let Some(cover) = cover(mounts, entry) {
-        return (Some(hidden(layout, cover)), Standing::Not);
+        return (Some(hidden(layout, cover)), Standing::Other);
     }
     let Some((backend, layers)) = entry.merged_view() else {
         let ours = |other: &&Entry| other.mount_point == *point && other.merged_view().is_some();
@@ -67,15 +70,15 @@ fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Sta
             Some(_) => hidden(layout, entry),
             None => other_mount(subject, entry),
         };
-        return (Some(fault), Standing::Not);
+        return (Some(fault), Standing::Other);
     };
     if !same_layers(layout, &layers) {
-        return (Some(other_layers(subject, &layers)), Standing::Not);
+        return (Some(other_layers(subject, &layers)), Standing::Other);
     }
     if backend == Backend::Fuse
         && let Some(fault) = driver(subject, point)
     {
-        return (Some(fault), Standing::Not);
+        return (Some(fault), Standing::Other);
     }
     let spelled = spelled_otherwise(subject, &layers, point);
     let fault = spelled.or_else(|| kernel_options(subject, entry));
@@ -84,7 +87,15 @@ fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Sta
 
 /// Returns the mount that covers `entry` by standing on a directory above it.
 fn cover<'a>(mounts: &'a [Entry], entry: &Entry) -> Option<&'a Entry> {
-    let reached = mountid::listed(&entry.mount_point).ok()?;
+    // In the other mount the mountpoint may not even exist.
+    let reached =
+        entry
+            .mount_point
+            .ancestors()
+            .find_map(|path| match mountid::listed(path) {
+                Err(why) if why.kind() == ErrorKind::NotFound => None,
+                other => Some(other.ok()),
+            })??;
     if reached == entry.id {
         return None;
     }

@@ -63,8 +63,9 @@ impl Scan<'_> {
             let path = PathBuf::new();
             if name.ends_with(b".opaque") {
                 object.opaque.push((path, name));
-            } else if !name.ends_with(b".uuid") {
-                // The kernel gives every upper a number.
+            } else if !name.ends_with(b".uuid") && !name.ends_with(b".impure") {
+                // The kernel gives every upper a number, and notes on it that something was copied
+                // up once.
                 object.copied.push((path, name));
             }
         }
@@ -103,6 +104,13 @@ impl Scan<'_> {
             self.unsealed(name, &object, found);
         }
         Ok(())
+    }
+
+    fn full(&self, path: &Path) -> PathBuf {
+        match path.as_os_str().is_empty() {
+            true => self.layout.upper.clone(),
+            false => self.layout.upper.join(path),
+        }
     }
 
     fn known(&self, name: &[u8]) -> Result<Known> {
@@ -241,7 +249,7 @@ impl Scan<'_> {
     ) {
         let full: Vec<(PathBuf, String)> = marks
             .iter()
-            .map(|(path, name)| (self.layout.upper.join(path), quoted(word(name))))
+            .map(|(path, name)| (self.full(path), quoted(word(name))))
             .collect();
         let Some(((first, name), _)) = full.split_first() else {
             return;

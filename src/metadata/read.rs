@@ -159,11 +159,11 @@ fn is_unlogged(path: &Path) -> Result<bool> {
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
         Err(why) => Err(Error::on("read", path, why).hint(UNUSABLE)),
     };
-    if size(beside("-shm"))?.is_some() {
-        return Ok(false);
-    }
-    if size(beside("-wal"))?.unwrap_or(0) == 0 {
-        return Ok(true);
+    // SQLite would create a log that is missing, also for a reader.
+    match (size(beside("-wal"))?, size(beside("-shm"))?) {
+        (None, _) | (Some(0), None) => return Ok(true),
+        (Some(_), Some(_)) => return Ok(false),
+        (Some(_), None) => {}
     }
     let what = format!("read database {}", path.display());
     Err(

@@ -46,8 +46,14 @@ pub fn attempt(word: &str, paths: &[PathBuf]) -> Result<String> {
     let trial = trials.into_iter().find(|trial| trial.word() == word);
     match trial.ok_or_else(|| Error::usage(format!("try {word}"), "there is no such trial"))? {
         Trial::Namespace => {
+            let user = || fs::read_link("/proc/self/ns/user").ok();
+            let before = user();
             namespace::enter()?;
-            Ok("namespaces can be made".to_owned())
+            Ok(match before == user() {
+                true => "a mount namespace can be made, which is all that this user needs",
+                false => "a user and a mount namespace can be made",
+            }
+            .to_owned())
         }
         Trial::Privilege => {
             enter(Space::Own)?;
@@ -234,6 +240,8 @@ fn watch(upper: &Path, lower: &Path) -> Result<String> {
 /// Reads a directory's attributes and its first name.
 fn look(directory: &Path) -> Result<String> {
     let failed = |why| Error::on("read", directory, why);
+    // Attributes and names may come from the kernel's memory while the filesystem hangs.
+    rustix::fs::statvfs(directory).map_err(|why| failed(why.into()))?;
     fs::metadata(directory).map_err(failed)?;
     let mut names = fs::read_dir(directory).map_err(failed)?;
     names.next().transpose().map_err(failed)?;

@@ -60,58 +60,74 @@ impl Probe {
 
 /// Probes this machine.
 pub fn machine() -> Vec<Probe> {
-    let of = |id, verdict, means| Probe::new(id, About::Machine, verdict, means);
-    let fuse = Trial::Fuse(Space::Own).verdict();
-    let in_run = Trial::Fuse(Space::Run).verdict();
-    let best = if fuse.outcome == Outcome::Yes {
-        &fuse
-    } else {
-        &in_run
-    };
-    vec![
-        of("kernel", kernel(), "the version decides what follows"),
-        of("fuse-device", device(), "FUSE needs it, whoever mounts"),
-        of(
-            "privilege",
-            Trial::Privilege.verdict(),
-            "mounting needs no helper program, and the kernel may be asked",
-        ),
-        of(
-            "fuse-passthrough",
-            passthrough(best),
-            "nothing yet: the driver does not use it",
-        ),
-        of(
-            "fuse-mount",
-            fuse,
-            "`overstore mount` mounts FUSE by itself",
-        ),
-        of(
-            "fusermount",
-            scratch::fusermount(),
-            "a plain user may `overstore mount`",
-        ),
-        of(
-            "fuse-run",
-            in_run,
-            "`overstore run` and root of a user namespace may use FUSE",
-        ),
-        of(
+    let mut probes = vec![of_machine(
+        "kernel",
+        kernel(),
+        "the version decides what follows",
+    )];
+    probes.extend(fuse());
+    probes.extend([
+        of_machine(
             "namespace",
             Trial::Namespace.verdict(),
             "`overstore run` works without privilege",
         ),
-        of(
+        of_machine(
             "overlay",
             Trial::Overlay(Space::Own).verdict(),
             "`overstore mount --backend kernel` may work",
         ),
-        of(
+        of_machine(
             "overlay-run",
             Trial::Overlay(Space::Run).verdict(),
             "`overstore run --backend kernel` may work",
         ),
-    ]
+    ]);
+    probes
+}
+
+fn of_machine(id: &'static str, verdict: Verdict, means: &'static str) -> Probe {
+    Probe::new(id, About::Machine, verdict, means)
+}
+
+/// Everything about FUSE.
+fn fuse() -> Vec<Probe> {
+    let own = Trial::Fuse(Space::Own).verdict();
+    let in_run = Trial::Fuse(Space::Run).verdict();
+    let best = match own.outcome {
+        Outcome::Yes => &own,
+        Outcome::No | Outcome::Unknown => &in_run,
+    };
+    let passthrough = passthrough(best);
+    let privilege = Trial::Privilege.verdict();
+    let table = [
+        ("fuse-device", device(), "FUSE needs it, whoever mounts"),
+        (
+            "privilege",
+            privilege,
+            "mounting needs no helper program, and the kernel may be asked",
+        ),
+        ("fuse-mount", own, "`overstore mount` mounts FUSE by itself"),
+        (
+            "fusermount",
+            scratch::fusermount(),
+            "a plain user may `overstore mount`",
+        ),
+        (
+            "fuse-run",
+            in_run,
+            "`overstore run` and root of a user namespace may use FUSE",
+        ),
+        (
+            "fuse-passthrough",
+            passthrough,
+            "nothing yet: the driver does not use it",
+        ),
+    ];
+    let probes = table.into_iter();
+    probes
+        .map(|(id, verdict, means)| of_machine(id, verdict, means))
+        .collect()
 }
 
 /// Probes the directories of `request`.

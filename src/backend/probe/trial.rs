@@ -157,5 +157,9 @@ impl<'a> Trial<'a> {
 }
 
 fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text.trim_ascii()).into_owned()
+    let text = text.trim_ascii();
+    match std::str::from_utf8(text) {
+        Ok(text) => text.to_owned(),
+        Err(_) => text.escape_ascii().to_string(),
+    }
 }
