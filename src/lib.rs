@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod compare;
 pub mod error;
 pub mod fuse;
 pub mod layer;

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("bin", &["cli"]),
-    ("cli", &["layout", "backend", "metadata"]),
+    ("cli", &["layout", "backend", "compare", "metadata"]),
+    ("compare", &["backend"]),
     ("backend", &["fuse", "merged", "layout", "sys"]),
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),

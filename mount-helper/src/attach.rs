@@ -205,7 +205,7 @@ impl Checked {
 }
 
 /// Reads the first line the kernel has written about this mount (`e message`).
-fn kernel_message(context: &OwnedFd) -> Option<String> {
+pub(crate) fn kernel_message(context: &OwnedFd) -> Option<String> {
     let mut text = [0_u8; 512];
     let length = rustix::io::read(context, &mut text).ok()?;
     let line = text.get(..length)?.trim_ascii();

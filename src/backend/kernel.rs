@@ -148,7 +148,7 @@ fn attributes(request: &Request) -> Attributes {
     attributes
 }
 
-fn translate(fault: Fault) -> Error {
+pub(super) fn translate(fault: Fault) -> Error {
     let kind = match fault.kind() {
         overstore_mount::Kind::Usage => Kind::Usage,
         _ => Kind::Environment,

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod lifecycle;
 pub mod mountid;
 pub mod mountinfo;
+pub mod pair;
 pub mod preflight;
 pub mod run;
 pub mod status;

@@ -5,6 +5,7 @@
 //! line, and its kind decides the exit code.
 
 mod args;
+mod compare;
 mod log;
 mod mount;
 mod request;
@@ -43,6 +44,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Umount(wanted) => mount::umount(&wanted),
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Status(wanted) => status::status(&wanted),
+        Command::Compare(wanted) => compare::compare(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -84,7 +86,9 @@ fn repair(switch: Switch, merged: &Path) -> Result<u8> {
 /// Returns the known command that was given, by which its help is found.
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
-    let known = ["mount", "umount", "run", "status", "sync", "repair"];
+    let known = [
+        "mount", "umount", "run", "status", "sync", "repair", "compare",
+    ];
     known.into_iter().find(|name| given == name)
 }
 

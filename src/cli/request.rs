@@ -5,11 +5,14 @@
 
 use super::say;
 use crate::backend::Request;
+use crate::backend::mountinfo::{self, Entry};
 use crate::error::{Error, Result};
-use crate::layout::{Layout, LayoutEnv, MountOptions, Probe, Warning, split_options};
+use crate::layout::{
+    Layout, LayoutEnv, MountOptions, Probe, Warning, escape_option_value, split_options,
+};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::thread::available_parallelism;
 
@@ -97,6 +100,43 @@ pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, Spelling)> {
     let (mut layout, options) = Layout::from_mount_options(target.options, Path::new("/"), &env)?;
     layout.merged = layout.store_dir.clone();
     Ok((request(layout, options), Spelling::Options))
+}
+
+/// Makes the request of `overstore compare`, which takes a live view for its layers as well.
+pub(super) fn for_compare(target: &Target<'_>) -> Result<Request> {
+    let [Some(word), _] = target.words else {
+        return Ok(for_run(target)?.0);
+    };
+    if is_url(word) {
+        return Ok(for_run(target)?.0);
+    }
+    refuse_other_store(Some(word))?;
+    if names_layers(target.options) {
+        let what = format!("argument {}", word.display());
+        return Err(Error::usage(
+            what,
+            "unexpected beside -o lowerdir=,upperdir=",
+        ));
+    }
+    let merged = Path::new(word);
+    let layers = mountinfo::find(&mountinfo::read()?, merged)
+        .and_then(Entry::merged_view)
+        .map(|(_, layers)| layers);
+    let layers = layers.ok_or_else(|| {
+        let what = format!("layers of {}", merged.display());
+        Error::usage(what, "no merged view is mounted there")
+            .hint("name them: -o lowerdir=/l/nix/store,upperdir=/u, or a store URL")
+    })?;
+    let mut options = target.options.to_vec();
+    for (name, path) in [("lowerdir", &layers.lower), ("upperdir", &layers.upper)] {
+        let mut option = OsString::from(format!("{name}="));
+        option.push(OsString::from_vec(escape_option_value(
+            path.as_os_str().as_bytes(),
+        )));
+        options.push(option);
+    }
+    let (layout, options) = Layout::from_mount_options(&options, merged, &surroundings()?)?;
+    Ok(request(layout, options))
 }
 
 fn request(layout: Layout, options: MountOptions) -> Request {

@@ -6,16 +6,17 @@
 //! the command runs in the process that was started (same pid, terminal, signals), and nothing of
 //! ours reaches it or the host; this process stays single-threaded until then.
 
-mod namespace;
+pub(super) mod namespace;
 mod root;
 mod server;
 
 use super::kernel::{self, Choice};
 use super::{MountSpec, Request, direct, preflight};
 use crate::error::{Error, Result};
+pub(super) use root::mount_tmpfs;
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
-use server::Server;
+pub(super) use server::Server;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -121,7 +122,7 @@ fn device(run: &Run) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn fuse(run: &Run, device: &OwnedFd, server: Server) -> Result<()> {
+fn fuse(run: &Run, device: &OwnedFd, mut server: Server) -> Result<()> {
     let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
     match direct::mount(device, &spec) {
         Ok(()) => {

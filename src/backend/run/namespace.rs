@@ -12,7 +12,7 @@ use std::fs;
 use std::io;
 
 /// Moves this process into namespaces of its own.
-pub(super) fn enter() -> Result<()> {
+pub(in crate::backend) fn enter() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Ok(()) => {}
         Err(Errno::EPERM) => enter_user_namespace()?,
