@@ -6,6 +6,7 @@
 //! first); all of it stands in a private mount namespace and goes with this process, however it
 //! ends, and so does the driver.
 
+use super::lifecycle::first_look;
 use super::run::{Server, mount_tmpfs, namespace};
 use super::{MountSpec, Request, best_effort, direct, kernel, mountinfo, preflight, status};
 use crate::error::{Error, Kind, Result};
@@ -79,6 +80,7 @@ impl Pair {
         direct::mount(&device, &spec)
             .map_err(|why| cannot("FUSE", &direct::mount_error(&spec, why)))?;
         pair.server.serve()?;
+        first_look(&pair.fuse).map_err(|why| Error::on("look at", &pair.fuse, why))?;
         pair.mount_kernel()?;
         Ok(pair)
     }

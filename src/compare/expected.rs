@@ -4,6 +4,7 @@
 //! Invariant: a row only matches what its reason explains; it looks at the layers for that.
 
 use super::layers::Layers;
+use super::probe::{ASKED, SUCCEEDS};
 use super::report::What;
 use super::side::Value;
 
@@ -83,7 +84,7 @@ const MATCHES: [fn(&Case<'_>) -> bool; ROWS.len()] = [
             && case.layers.nothing_to_hide(case.path)
     },
     |case| case.layers.is_redirected(case.path),
-    |case| case.what == What::Xattr && *case.fuse == Value::Absent && case.is_of_overlay(),
+    |case| case.is_of_overlay(),
     |case| case.only_the_kernel_has_it() && case.path.starts_with(b".overstore-new-"),
 ];
 
@@ -101,10 +102,16 @@ impl Case<'_> {
         self.path.split(|&byte| byte == b'/').next().unwrap_or(b"")
     }
 
+    /// Whether the kernel shows an attribute of the overlay, or answers when asked for it.
     fn is_of_overlay(&self) -> bool {
-        self.detail.is_some_and(|name| {
-            name.starts_with("user.overlay.") || name.starts_with("trusted.overlay.")
-        })
+        let name = match (self.what, self.detail) {
+            (What::Xattr, Some(name)) if *self.fuse == Value::Absent => name,
+            (What::Errno, Some(question)) if *self.kernel == Value::is(SUCCEEDS) => {
+                question.strip_prefix(ASKED).unwrap_or("")
+            }
+            _ => return false,
+        };
+        name.starts_with("user.overlay.") || name.starts_with("trusted.overlay.")
     }
 }
 

@@ -7,7 +7,7 @@ use super::content::{self, Content};
 use super::expected::Case;
 use super::layers::Layers;
 use super::numbers::{Id, Numbers};
-use super::probe;
+use super::probe::{self, SUCCEEDS};
 use super::report::{Difference, Findings, What};
 use super::side::{
     At, Both, DIRECTORY, Got, Listed, Sides, Value, errno_name, kind_of, kind_word, list, presence,
@@ -340,7 +340,7 @@ impl Look<'_> {
             self.findings.probes += 1;
             if got.fuse != got.kernel {
                 let shown = |got: Got<()>| match got {
-                    Ok(()) => Value::is("succeeds"),
+                    Ok(()) => Value::is(SUCCEEDS),
                     Err(errno) => Value::is(errno_name(errno)),
                 };
                 self.differs(meeting.path, What::Errno, Some(question), got.map(shown));

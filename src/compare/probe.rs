@@ -29,6 +29,12 @@ struct Probe {
     ask: fn(At<'_>) -> Got<()>,
 }
 
+/// How questions begin that ask for one extended attribute of the overlay.
+pub(super) const ASKED: &str = "the attribute ";
+
+/// Told of a question that is not refused.
+pub(super) const SUCCEEDS: &str = "succeeds";
+
 /// A name that nobody has.
 const MISSING: &str = ".overstore-compare-missing";
 

@@ -68,7 +68,6 @@ pub(crate) fn fill(fx: &Fixture) {
         .hard_link("linked", "linked too")
         .hard_link("linked", "low/linked")
         .file(odd, "odd")
-        .mode("low/file", 0o444)
         .mtime("low/file", 1);
     upper
         .file("up/file", "of the upper")
@@ -99,6 +98,7 @@ pub(crate) fn fill(fx: &Fixture) {
         upper.xattr("up", "user.of-directory", "v");
         lower.xattr("low/file", "user.of-lower", "v");
     }
+    lower.mode("low/file", 0o444);
 }
 
 /// Returns the lines about differences, without what follows them.

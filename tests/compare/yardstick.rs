@@ -6,7 +6,7 @@ use crate::asked::fill;
 use crate::common::check::Must;
 use crate::common::for_each_mode;
 use crate::common::mount::run;
-use overstore::compare::{Options, trees};
+use overstore::compare::{Options, What, trees};
 use overstore_mount::{Markers, ReadOnly};
 use std::fs;
 use std::process::Command;
@@ -19,6 +19,7 @@ for_each_mode!(
         fx.lower()
             .file(".links/l", "l")
             .dir("redirected/in")
+            .file("moved/in-it", "i")
             .file("meta", "m");
         fx.upper()
             .file(".links/u", "u")
@@ -26,7 +27,8 @@ for_each_mode!(
             .whiteout("up/device")
             .whiteout("opaque/device")
             .dir("redirected")
-            .marker("redirected", "redirect", "/low")
+            .marker("redirected", "redirect", "/moved")
+            .whiteout("moved")
             .file("meta", "")
             .marker("meta", "metacopy", "")
             .whiteout("up/below/device");
@@ -62,7 +64,11 @@ for_each_mode!(
             threads: 2,
         };
         let report = trees(&at("real"), &at("reading"), options).expect("both can be read");
-        assert_eq!(report.differences, [], "{report:#?}");
+        // The kernel's listings tell the numbers of the upper side or the lower: none is relied on.
+        let mut differences = report.differences.iter();
+        let told = differences.find(|it| it.what != What::ListedInode);
+        let told = told.map(|it| (it.path.escape_ascii().to_string(), it));
+        assert_eq!(told, None);
         assert!(report.objects > 30 && report.probes > 300, "{report:#?}");
         // Had the copy lost a mark, the two would differ.
         let hidden = at("copy/hidden");

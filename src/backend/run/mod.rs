@@ -11,6 +11,7 @@ mod root;
 mod server;
 
 use super::kernel::{self, Choice};
+use super::lifecycle::first_look;
 use super::{MountSpec, Request, direct, preflight};
 use crate::error::{Error, Result};
 pub(super) use root::mount_tmpfs;
@@ -129,9 +130,7 @@ fn fuse(run: &Run, device: &OwnedFd, mut server: Server) -> Result<()> {
             log::info!("served by FUSE");
             server.serve()?;
             // The kernel takes the top directory for root's until it asks once.
-            rustix::fs::stat(&spec.merged)
-                .map(drop)
-                .map_err(|why| Error::on("look at", &spec.merged, why))
+            first_look(&spec.merged).map_err(|why| Error::on("look at", &spec.merged, why))
         }
         Err(why @ (Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::INVAL))
             if run.choice == Choice::Auto =>
