@@ -3,7 +3,7 @@
 //!
 //! Invariant: an error on one side is a difference; the same error on both is equal, and counted.
 
-use super::content::{self, Content};
+use super::content;
 use super::expected::Case;
 use super::layers::Layers;
 use super::numbers::{Id, Numbers};
@@ -178,7 +178,7 @@ impl Look<'_> {
         }
         if there.fuse && there.kernel {
             let times = listed.map(|listed| listed.map_or(0, |listed| listed.times));
-            self.value(path, What::ListedTimes, times, |times| Value::is(times));
+            self.value(path, What::ListedTimes, times, Value::is);
         }
         let kinds = Both {
             fuse: listed_kind(listed.fuse, &stats.fuse),
@@ -298,10 +298,7 @@ impl Look<'_> {
     }
 
     fn content(&mut self, path: &[u8], at: Both<At<'_>>) {
-        let got: Both<Got<Content>> = Both {
-            fuse: content::read(at.fuse, &mut self.buffer),
-            kernel: content::read(at.kernel, &mut self.buffer),
-        };
+        let got = content::read(at, &mut self.buffer);
         if let Ok(content) = &got.fuse {
             self.findings.files += 1;
             self.findings.bytes += content.bytes;
@@ -361,3 +358,7 @@ fn listed_kind(listed: Option<Listed>, stat: &Got<Stat>) -> (Value, bool) {
     let text = format!("{}, listed as {}", kind_word(kind), kind_word(told));
     (Value::is(text), true)
 }
+
+#[cfg(test)]
+#[path = "meet_tests.rs"]
+mod tests;

@@ -20,7 +20,8 @@ fn told(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "{part}: {error}");
     }
-    assert_eq!(error.lines().count(), 1, "{error}");
+    let errors = error.lines().filter(|line| line.starts_with("error: "));
+    assert_eq!(errors.count(), 1, "{error}");
 }
 
 for_each_mode!(what_is_no_layout, |fx| {
