@@ -51,40 +51,9 @@ pub(crate) fn json(command: &mut Command, code: i32) -> Value {
 
 /// Fills both layers with something of everything that the backends must show alike.
 pub(crate) fn fill(fx: &Fixture) {
-    let odd = OsStr::from_bytes(b"odd \n\xff\\name");
+    fill_lower(fx);
+    fill_upper(fx);
     let (lower, upper) = (fx.lower(), fx.upper());
-    lower
-        .file("low/file", "of the lower")
-        .dir("low/empty")
-        .symlink("low/link", "file")
-        .file("both/lower", "l")
-        .file("both/same", "the lower's")
-        .file("both/gone", "hidden")
-        .dir("both/deep/down")
-        .file("opaque/hidden", "x")
-        .file("hidden", "by a whiteout")
-        .file("covered/inside", "by a file")
-        .file("linked", "one file")
-        .hard_link("linked", "linked too")
-        .hard_link("linked", "low/linked")
-        .file(odd, "odd")
-        .mtime("low/file", 1);
-    upper
-        .file("up/file", "of the upper")
-        .file("both/upper", "u")
-        .file("both/same", "the upper's")
-        .file("both/deep/up", "d")
-        .whiteout("both/gone")
-        .whiteout("hidden")
-        .opaque("opaque")
-        .file("opaque/shown", "y")
-        .file("covered", "a file")
-        .file("up/one", "1")
-        .hard_link("up/one", "up/two")
-        .symlink("dangling", "nowhere")
-        .fifo("fifo")
-        .mode("up/file", 0o755)
-        .mode("both", 0o750);
     let sparse = std::fs::File::create(upper.path("sparse")).must();
     sparse.set_len(10_000_000).must();
     if rustix::fs::setxattr(
@@ -112,4 +81,43 @@ pub(crate) fn difference_lines(out: &str) -> Vec<&str> {
 /// Waits, for as long as a test may take, until `name` is in `text` of a file.
 pub(crate) fn holds(path: &Path, name: &str) -> bool {
     std::fs::read(path).is_ok_and(|bytes| text(&bytes).contains(name))
+}
+
+fn fill_lower(fx: &Fixture) {
+    let odd = OsStr::from_bytes(b"odd \n\xff\\name");
+    fx.lower()
+        .file("low/file", "of the lower")
+        .dir("low/empty")
+        .symlink("low/link", "file")
+        .file("both/lower", "l")
+        .file("both/same", "the lower's")
+        .file("both/gone", "hidden")
+        .dir("both/deep/down")
+        .file("opaque/hidden", "x")
+        .file("hidden", "by a whiteout")
+        .file("covered/inside", "by a file")
+        .file("linked", "one file")
+        .hard_link("linked", "linked too")
+        .hard_link("linked", "low/linked")
+        .file(odd, "odd")
+        .mtime("low/file", 1);
+}
+
+fn fill_upper(fx: &Fixture) {
+    fx.upper()
+        .file("up/file", "of the upper")
+        .file("both/upper", "u")
+        .file("both/same", "the upper's")
+        .file("both/deep/up", "d")
+        .whiteout("both/gone")
+        .whiteout("hidden")
+        .opaque("opaque")
+        .file("opaque/shown", "y")
+        .file("covered", "a file")
+        .file("up/one", "1")
+        .hard_link("up/one", "up/two")
+        .symlink("dangling", "nowhere")
+        .fifo("fifo")
+        .mode("up/file", 0o755)
+        .mode("both", 0o750);
 }
