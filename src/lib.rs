@@ -7,6 +7,7 @@
 pub mod backend;
 pub mod check;
 pub mod cli;
+pub mod compare;
 pub mod error;
 pub mod fuse;
 pub mod layer;

@@ -12,11 +12,15 @@ use std::path::{Path, PathBuf};
 const EDGES: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("bin", &["cli"]),
-    ("cli", &["layout", "backend", "metadata", "check"]),
+    (
+        "cli",
+        &["layout", "backend", "check", "compare", "metadata"],
+    ),
     (
         "check",
         &["backend", "layout", "metadata", "layer", "store"],
     ),
+    ("compare", &["backend"]),
     ("backend", &["fuse", "merged", "layer", "layout", "sys"]),
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),
@@ -46,6 +50,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "Fault",
             "Kind",
             "Markers",
+            "ReadOnly",
             "Request",
             "Wish",
             "view",

@@ -223,7 +223,7 @@ fn in_the_log(lower: &str, upper: &str) -> String {
 }
 
 /// Reads the first line the kernel has written about this mount (`e message`); empty if none.
-fn kernel_message(context: &OwnedFd) -> String {
+pub(crate) fn kernel_message(context: &OwnedFd) -> String {
     let mut text = [0_u8; 512];
     let length = rustix::io::read(context, &mut text).unwrap_or(0);
     let line = text.get(..length).unwrap_or_default().trim_ascii();

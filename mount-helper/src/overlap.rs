@@ -29,7 +29,7 @@ pub(crate) fn check(
 }
 
 /// Refuses `inner` if it is `outer` or lies inside it.
-fn outside(inner: &Directory, outer: &Directory) -> Result<()> {
+pub(crate) fn outside(inner: &Directory, outer: &Directory) -> Result<()> {
     let relation = if inner.identity == outer.identity {
         "is"
     } else if inner.parents.contains(&outer.identity) {

@@ -28,7 +28,22 @@ pub(crate) fn option_string(request: &Request) -> Vec<u8> {
     text.extend(escaped(&request.upper, br",\"));
     text.extend(b",workdir=");
     text.extend(escaped(&request.work, br",\"));
-    for (name, value) in settings(request.markers) {
+    add_settings(&mut text, request.markers);
+    text
+}
+
+/// Returns the option string of mount(2) for two lowers, the first on top.
+pub(crate) fn lowers_string(first: &Path, second: &Path, markers: Markers) -> Vec<u8> {
+    let mut text = b"lowerdir=".to_vec();
+    text.extend(escaped(first, br":,\"));
+    text.push(b':');
+    text.extend(escaped(second, br":,\"));
+    add_settings(&mut text, markers);
+    text
+}
+
+fn add_settings(text: &mut Vec<u8>, markers: Markers) {
+    for (name, value) in settings(markers) {
         text.push(b',');
         text.extend(name.as_bytes());
         if let Some(value) = value {
@@ -36,7 +51,6 @@ pub(crate) fn option_string(request: &Request) -> Vec<u8> {
             text.extend(value.as_bytes());
         }
     }
-    text
 }
 
 /// The options besides the directories. `userxattr` implies the missing ones, and refuses them.

@@ -101,7 +101,7 @@ fn real(role: &str, path: &Path) -> Result<PathBuf> {
     Ok(resolved)
 }
 
-fn translate(fault: Fault) -> Error {
+pub(super) fn translate(fault: Fault) -> Error {
     let kind = match fault.kind() {
         overstore_mount::Kind::Usage => Kind::Usage,
         _ => Kind::Environment,

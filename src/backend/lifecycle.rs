@@ -10,12 +10,14 @@ use super::{MountSpec, Request, Way, attach, best_effort, fusermount, preflight,
 use crate::error::{Error, Result};
 use crate::fuse::{self, SessionOptions};
 use crate::merged::{self, MergedFs};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -78,13 +80,28 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
 /// and its owner may not change it.
 pub(super) fn after_first_look(merged: PathBuf, go_on: impl FnOnce() + Send + 'static) {
     let look = move || {
-        best_effort("look at the mount", rustix::fs::stat(&merged).map(drop));
+        best_effort("look at the mount", first_look(&merged));
         go_on();
     };
     let started = thread::Builder::new()
         .name("first-look".to_owned())
         .spawn(look);
     best_effort("start a thread", started.map(drop));
+}
+
+/// Has the kernel ask for the top directory's attributes. It drops an answer that a notice of a
+/// change has overtaken, and keeps root's for the first one: who may not enter then looks again.
+pub(super) fn first_look(merged: &Path) -> rustix::io::Result<()> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        rustix::fs::stat(merged)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(merged, flags, Mode::empty()) {
+            Err(Errno::ACCESS) => {}
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Tells the starter; if it is gone (interrupted), nobody wants the mount.

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod lifecycle;
 pub mod mountid;
 pub mod mountinfo;
+pub mod pair;
 pub mod preflight;
 pub mod probe;
 pub mod run;

@@ -85,8 +85,8 @@ impl View {
     }
 }
 
-/// A path as JSON: a string, or an array of byte values if it is not UTF-8.
-fn json_path(path: &Path) -> Value {
+/// Returns a path as JSON: a string, or an array of byte values if it is not UTF-8.
+pub fn json_path(path: &Path) -> Value {
     match path.to_str() {
         Some(text) => Value::from(text),
         None => Value::from(path.as_os_str().as_bytes()),

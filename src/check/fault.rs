@@ -3,9 +3,9 @@
 //!
 //! Invariant: ids never change their meaning; what was not looked at is told, never taken for good.
 
+use crate::backend::status::json_path;
 use crate::error::Kind;
 use serde_json::{Value, json};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// One thing that is wrong with a layout.
@@ -103,13 +103,5 @@ impl Findings {
             path: path.to_owned(),
             why: why.to_string(),
         });
-    }
-}
-
-/// A path as JSON: a string, or an array of byte values if it is not UTF-8.
-pub(super) fn json_path(path: &Path) -> Value {
-    match path.to_str() {
-        Some(text) => Value::from(text),
-        None => Value::from(path.as_os_str().as_bytes()),
     }
 }

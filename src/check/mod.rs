@@ -26,15 +26,14 @@ use crate::backend::Request;
 use crate::backend::choose::{self, Decision};
 use crate::backend::kernel::{self, Choice};
 use crate::backend::probe::{self, Probe, Space};
+use crate::backend::status::json_path;
 use crate::error::{Kind, Result};
 use crate::layer::{Lower, Upper};
-use crate::layout::{Layout, escape_option_value};
+use crate::layout::{Layout, layer_options};
 use command::Commands;
-use fault::{Findings, json_path};
+use fault::Findings;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 
 /// A layout, and how it was told.
 #[derive(Debug, Clone)]
@@ -148,17 +147,12 @@ fn markers_unseen(layout: &Layout, found: &mut Findings) {
 
 /// The command that mounts `layout` by its directories.
 fn mount_by_layers(layout: &Layout) -> String {
-    let words = layer_words(&layout.lower, &layout.upper, &layout.merged);
+    let words = [
+        "-o".into(),
+        layer_options(&layout.lower, &layout.upper),
+        layout.merged.clone().into(),
+    ];
     format!("overstore mount {}", command::words(words))
-}
-
-/// What follows `overstore mount` to mount `lower` and `upper` on `merged`.
-pub fn layer_words(lower: &Path, upper: &Path, merged: &Path) -> Vec<OsString> {
-    let mut options = b"lowerdir=".to_vec();
-    options.extend(escape_option_value(lower.as_os_str().as_bytes()));
-    options.extend(b",upperdir=");
-    options.extend(escape_option_value(upper.as_os_str().as_bytes()));
-    vec!["-o".into(), OsString::from_vec(options), merged.into()]
 }
 
 impl Report {

@@ -50,6 +50,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Tells what this machine and a layout allow, what is wrong with the layout, and what mends it
     Check(CheckArgs),
+    /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
+    Compare(CompareArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// The program `overstore-sync` does the same in the shape of Nix's `remount-hook`.
@@ -296,4 +298,39 @@ pub(super) struct CheckArgs {
     pub(super) target: Option<OsString>,
     #[command(flatten)]
     pub(super) store: StoreArgs,
+}
+
+/// Compares what the FUSE driver and the kernel's OverlayFS show for one store
+///
+/// Both views are mounted read-only in a private namespace, and every object is looked at in both:
+/// names, listings, types, modes, owners, times, sizes, link counts, hard links, inode numbers,
+/// extended attributes, symlinks, contents by SHA-256, and the errors of a set of questions that
+/// are to be refused. Nothing is written: the store may be in use, mounted, or on a read-only
+/// filesystem. Differences that are deliberate are counted, with their reason, and do not make the
+/// views different.
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES\n  \
+    overstore compare 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'\n  \
+    overstore compare -o lowerdir=/l/nix/store,upperdir=/u\n  \
+    overstore compare /m/nix/store                 # the layers of a view that is mounted there\n  \
+    overstore compare --json --strict /m/nix/store\n\n\
+    JSON\n  docs/compare.md describes it: equal, differences, expected, refused and counts.\n\n\
+    EXIT CODES\n  0 equal, 1 different, 2 wrong usage, 3 a backend cannot run here, 4 corrupt data;\n  \
+    a signal ends it, and its mounts with it")]
+pub(super) struct CompareArgs {
+    /// A store URL, or the directory on which a merged view is mounted; without it -o,
+    /// $OVERSTORE_STORE or $NIX_REMOTE tell the store
+    #[arg(value_name = "STORE-URL | MERGED")]
+    pub(super) layout: Option<OsString>,
+    #[command(flatten)]
+    pub(super) store: StoreArgs,
+    /// Prints JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Deliberate differences count as well
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Prints this many differences at most; all are counted
+    #[arg(long, value_name = "N")]
+    pub(super) max: Option<usize>,
 }

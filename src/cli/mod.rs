@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod compare;
 mod log;
 mod mount;
 mod request;
@@ -45,6 +46,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(wanted) => Ok(run::run(&wanted, verbose)),
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
+        Command::Compare(wanted) => compare::compare(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -99,7 +101,7 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check",
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare",
     ];
     known.into_iter().find(|name| given == name)
 }

@@ -4,14 +4,17 @@
 //! Decides where the store is told: by a URL, by options, by the environment, in this order.
 
 use super::say;
-use crate::backend::{Request, mountinfo};
-use crate::check::{self, Subject};
+use crate::backend::Request;
+use crate::backend::mountinfo;
+use crate::check::Subject;
 use crate::error::{Error, Result};
-use crate::layout::{Layout, LayoutEnv, MountOptions, Probe, Warning, split_options};
+use crate::layout::{
+    Layout, LayoutEnv, MountOptions, Probe, Warning, layer_options, split_options,
+};
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 /// What every store URL of this type begins with.
@@ -145,34 +148,73 @@ pub(super) fn for_check(word: Option<&OsStr>, options: &[OsString]) -> Result<Op
     }))
 }
 
+/// A mounted view, as the list of mounts tells it.
+struct Live {
+    merged: PathBuf,
+    /// Its layers as one list of mount options.
+    layers: OsString,
+}
+
+/// Finds the view that is mounted on `merged`.
+fn live_view(merged: &OsStr) -> Result<Option<Live>> {
+    let mounts = mountinfo::read()?;
+    let found = mountinfo::find(&mounts, Path::new(merged));
+    Ok(found.and_then(|entry| {
+        let (_, layers) = entry.merged_view()?;
+        Some(Live {
+            merged: entry.mount_point.clone(),
+            layers: layer_options(&layers.lower, &layers.upper),
+        })
+    }))
+}
+
 /// The layout of a mounted view, as its mount tells it: unless the environment has a URL for it,
 /// which tells more.
 fn of_live_view(merged: &OsStr, options: &[OsString]) -> Result<Option<Subject>> {
-    let mounts = mountinfo::read()?;
-    let entry = mountinfo::find(&mounts, Path::new(merged));
-    let Some((entry, (_, layers))) = entry.and_then(|entry| Some((entry, entry.merged_view()?)))
-    else {
+    let Some(live) = live_view(merged)? else {
         return Ok(None);
     };
     let env = surroundings()?;
     if let Some(url) = url_of_environment()
         && let Some(url) = url.to_str()
-        && Layout::from_url(url, &env).is_ok_and(|(layout, _)| layout.merged == entry.mount_point)
+        && Layout::from_url(url, &env).is_ok_and(|(layout, _)| layout.merged == live.merged)
     {
         return Ok(None);
     }
-    let mut words = check::layer_words(&layers.lower, &layers.upper, &entry.mount_point);
-    let mut all = options.to_vec();
-    all.extend(words.get(1).cloned());
-    let (layout, mount) = Layout::from_mount_options(&all, &entry.mount_point, &env)?;
-    for list in options {
-        words.splice(0..0, ["-o".into(), list.clone()]);
+    let all = [options, &[live.layers]].concat();
+    let (layout, mount) = Layout::from_mount_options(&all, &live.merged, &env)?;
+    let mut words: Vec<OsString> = Vec::new();
+    for list in all {
+        words.extend(["-o".into(), list]);
     }
+    words.push(live.merged.into());
     Ok(Some(Subject {
         request: request(layout, mount),
         mount_words: words,
         url: None,
     }))
+}
+
+/// Makes the request of `overstore compare`, which takes a live view for its layers as well.
+pub(super) fn for_compare(target: &Target<'_>) -> Result<Request> {
+    let word = match target.words[0] {
+        Some(word) if !is_url(word) => word,
+        _ => return Ok(for_run(target)?.0),
+    };
+    refuse_other_store(Some(word))?;
+    if names_layers(target.options) {
+        let what = format!("argument {}", word.display());
+        let why = "unexpected beside -o lowerdir=,upperdir=";
+        return Err(Error::usage(what, why));
+    }
+    let live = live_view(word)?.ok_or_else(|| {
+        let what = format!("layers of {}", word.display());
+        Error::usage(what, "no merged view is mounted there")
+            .hint("name them: -o lowerdir=/l/nix/store,upperdir=/u, or a store URL")
+    })?;
+    let options = [target.options, &[live.layers]].concat();
+    let (layout, options) = Layout::from_mount_options(&options, &live.merged, &surroundings()?)?;
+    Ok(request(layout, options))
 }
 
 fn request(layout: Layout, options: MountOptions) -> Request {

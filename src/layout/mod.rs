@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use env::{LayoutEnv, Probe};
-pub use options::{DEFAULT_LOWER_TTL, LayerOptions, MountOptions, parse_options};
+pub use options::{DEFAULT_LOWER_TTL, LayerOptions, MountOptions, layer_options, parse_options};
 pub use overstore_mount::Attributes;
 pub use overstore_mount::escape::{
     BadOptionEscape, escape_mount_field, escape_option_value, split_options, unescape_mount_field,

@@ -5,10 +5,12 @@
 
 use super::{Layout, LayoutEnv, LowerStore, Settings, bad_value};
 use crate::error::{Error, Result};
-use overstore_mount::escape::{split_options, split_unescaped, unescape_option_value};
+use overstore_mount::escape::{
+    escape_option_value, split_options, split_unescaped, unescape_option_value,
+};
 use overstore_mount::{Attributes, DriverOnly, is_for_others};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +62,15 @@ pub struct LayerOptions {
     lower: Option<Vec<u8>>,
     upper: Option<Vec<u8>>,
     work: Option<Vec<u8>>,
+}
+
+/// Returns the options that name two layers, as one list.
+pub fn layer_options(lower: &Path, upper: &Path) -> OsString {
+    let mut options = b"lowerdir=".to_vec();
+    options.extend(escape_option_value(lower.as_os_str().as_bytes()));
+    options.extend(b",upperdir=");
+    options.extend(escape_option_value(upper.as_os_str().as_bytes()));
+    OsString::from_vec(options)
 }
 
 /// Reads option lists, each the argument of one `-o`; what comes later wins.

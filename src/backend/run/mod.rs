@@ -12,13 +12,15 @@ mod server;
 
 use super::choose;
 use super::kernel::{self, Choice};
+use super::lifecycle::first_look;
 use super::mountinfo::Backend;
 use super::probe::Space;
 use super::{MountSpec, Request, direct, preflight};
 use crate::error::{Error, Result};
+pub(super) use root::mount_tmpfs;
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
-use server::Server;
+pub(super) use server::Server;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -115,14 +117,12 @@ fn stage(run: &Run, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-fn fuse(run: &Run, device: &OwnedFd, server: Server) -> Result<()> {
+fn fuse(run: &Run, device: &OwnedFd, mut server: Server) -> Result<()> {
     let spec = MountSpec::new(&run.request, run.request.layout.store_dir.clone())?;
     direct::mount(device, &spec).map_err(|why| direct::mount_error(&spec, why))?;
     server.serve()?;
     // The kernel takes the top directory for root's until it asks once.
-    rustix::fs::stat(&spec.merged)
-        .map(drop)
-        .map_err(|why| Error::on("look at", &spec.merged, why))
+    first_look(&spec.merged).map_err(|why| Error::on("look at", &spec.merged, why))
 }
 
 /// Shows the view at `merged` as well, if that exists: Nix's mount check looks there.

@@ -116,7 +116,7 @@ fn replace_root(skip: &OsStr) -> Result<()> {
     fs::remove_dir(OLD_ROOT).map_err(|why| Error::on("remove", OLD_ROOT, why))
 }
 
-fn mount_tmpfs(target: &Path, mode: u32) -> Result<()> {
+pub(in crate::backend) fn mount_tmpfs(target: &Path, mode: u32) -> Result<()> {
     let data = std::ffi::CString::new(format!("mode={mode:o}")).unwrap_or_default();
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount(c"overstore", target, c"tmpfs", flags, data.as_c_str())

@@ -12,11 +12,14 @@ use crate::merged::MergedFs;
 use crate::sys::process::{close_other_files, fork_detached};
 use crate::sys::signals::{self, Signal};
 use nix::sched::{CloneFlags, unshare};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// The driver has its layers open and waits for the mount.
 const LAYERS: u8 = b'L';
@@ -27,14 +30,18 @@ const READY: u8 = b'R';
 
 /// The running driver, seen from the process that will become the command.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(in crate::backend) struct Server {
     channel: UnixStream,
 }
 
 impl Server {
     /// Starts the driver for `device` and waits until it has opened the layers. It sees the
     /// directories as they are now, whatever this process mounts later.
-    pub(super) fn start(device: &OwnedFd, request: &Request, left: Option<fn()>) -> Result<Server> {
+    pub(in crate::backend) fn start(
+        device: &OwnedFd,
+        request: &Request,
+        left: Option<fn()>,
+    ) -> Result<Server> {
         let failed = |why| Error::environment("start the driver", why);
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         fork_detached(|| drive(&theirs, device, request, left)).map_err(failed)?;
@@ -45,11 +52,24 @@ impl Server {
     }
 
     /// Tells the driver that its device is mounted, and waits until the view works.
-    pub(super) fn serve(mut self) -> Result<()> {
+    pub(in crate::backend) fn serve(&mut self) -> Result<()> {
         self.channel
             .write_all(&[MOUNTED])
             .map_err(|why| Error::environment("talk to the driver", why))?;
         self.expect(READY)
+    }
+
+    /// Whether the driver still runs; it says nothing more once it serves.
+    pub(in crate::backend) fn is_alive(&self) -> bool {
+        let answer = rustix::net::recv(&self.channel, &mut [0_u8; 1], RecvFlags::DONTWAIT);
+        matches!(answer, Err(Errno::AGAIN))
+    }
+
+    /// Waits until the driver has ended, `patience` at most.
+    pub(in crate::backend) fn wait_for_end(&mut self, patience: Duration) {
+        let bound = self.channel.set_read_timeout(Some(patience));
+        let end = bound.and_then(|()| self.channel.read(&mut [0]));
+        best_effort("wait for the driver's end", end.map(drop));
     }
 
     /// Reads one answer; anything but `wanted` is the text of the driver's error.
