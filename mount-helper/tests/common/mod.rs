@@ -153,3 +153,46 @@ pub(crate) fn said(output: &Output, expected: &str) {
     let err = text(&output.stderr);
     assert_eq!(text(&output.stdout), expected, "{err}");
 }
+
+/// Puts `overstore` beside the helper, if it was built.
+pub(crate) fn with_program(place: &Place) -> bool {
+    let built = Path::new(env!("CARGO_BIN_EXE_mount-overstore")).with_file_name("overstore");
+    if !built.try_exists().unwrap() {
+        skip("the program overstore is not built: cargo build --workspace");
+        return false;
+    }
+    let copied = Command::new("cp")
+        .arg(built)
+        .arg(place.path("bin/overstore"))
+        .status();
+    assert!(copied.unwrap().success());
+    if !Path::new("/dev/fuse").try_exists().unwrap() {
+        skip("there is no /dev/fuse");
+        return false;
+    }
+    needs_root()
+}
+
+/// Runs a script in private namespaces, with which its drivers end.
+pub(crate) fn script(place: &Place, flags: &[&str], text: &str) -> Output {
+    Command::new("unshare")
+        .args(flags)
+        .args([
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .args(["--", "sh", "-c", text])
+        .current_dir(place.path(""))
+        .env("D", place.path(""))
+        .env("O", place.layers())
+        .env("H", place.program())
+        .env("LC_ALL", "C")
+        .env_remove("NIX_REMOTE")
+        .env_remove("OVERSTORE_STORE")
+        .output()
+        .unwrap()
+}
