@@ -3,7 +3,6 @@
 //!
 //! Invariant: whatever the first run left, the next one of the same request finds either the whole
 //! view or nothing that is in its way.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

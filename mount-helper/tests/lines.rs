@@ -2,7 +2,6 @@
 //! The line of fstab and the systemd mount unit that the README shows, used as they stand there.
 //!
 //! Invariant: only the top of each path is put below the test's own directory.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

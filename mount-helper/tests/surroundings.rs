@@ -2,7 +2,6 @@
 //! Callers that pass on a hostile environment: variables, descriptors, limits, directories.
 //!
 //! Invariant: none of it changes what is mounted, an exit code, or the one line of an error.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

@@ -196,3 +196,81 @@ pub(crate) fn script(place: &Place, flags: &[&str], text: &str) -> Output {
         .output()
         .unwrap()
 }
+
+/// What OverlayFS does not take: how it is set up, the layers, what the message must say, and what
+/// shows the view that FUSE makes of them.
+pub(crate) const NOT_TAKEN: [(&str, &str, &[&str], &str); 7] = [
+    (
+        // Names that are compared in a way of their own, as on vfat; the kernel's answer is the same
+        // for virtiofs with submounts.
+        "true",
+        "lowerdir=/proc/sys/kernel,upperdir=$D/u",
+        &[
+            "filesystem on /proc/sys/kernel not supported",
+            "the lower is on proc, the upper on ",
+            "the FUSE backend can take it (backend=fuse)",
+        ],
+        "ls m | grep -q hostname",
+    ),
+    (
+        r#"mkdir a aw b bw v d
+        mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
+        mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d"#,
+        "lowerdir=$D/d,upperdir=$D/u",
+        &[
+            "OverlayFS stacks two deep at most, and the lower is an overlay",
+            "the lower is on overlay",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        r#"mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up"#,
+        "lowerdir=$D/l,upperdir=$D/v/up",
+        &[
+            "v/up not supported as upperdir",
+            "the upper on overlay",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a b; bindfs a b; mkdir b/up",
+        "lowerdir=$D/l,upperdir=$D/b/up",
+        &[
+            "fuse cannot rename with whiteouts",
+            "the upper on fuse",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a; mount -t ramfs r a; mkdir a/up",
+        "lowerdir=$D/l,upperdir=$D/a/up",
+        &[
+            "has no extended attributes trusted.overlay.opaque",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mount --bind u u; mount -o remount,bind,ro u",
+        "lowerdir=$D/l,upperdir=$D/u,ro",
+        &[
+            "Read-only file system",
+            "takes no upper that is read-only",
+            "backend=fuse,ro",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a; mount -t tmpfs t a; mkdir a/up a/up.work; mount -o remount,ro a",
+        "lowerdir=$D/l,upperdir=$D/a/up,ro",
+        &[
+            "write to upper directory",
+            "Read-only file system",
+            "backend=fuse,ro",
+        ],
+        "grep -q lower m/low",
+    ),
+];
