@@ -16,9 +16,12 @@ fn fuse_is_the_first_choice() {
     }
     let life = r#"
         type() { grep " $D/m " /proc/self/mounts | cut -d' ' -f1,3 | cut -d, -f1; }
+        mkdir m2
         for backend in "" ,backend=auto ,backend=fuse,watch=off; do
             "$H" overlay "$D/m" -o "$O$backend,nofail,x-a=b"; echo $? "$(type)"
             cat m/low
+            "$H" overlay "$D/m" -o "$O$backend" 2>/dev/null; echo $?
+            "$H" overlay "$D/m2" -o "$O,backend=kernel" 2>&1 | grep -o 'in use by the view at'
             "$H" overlay "$D/m" -o remount; echo $?
             "$H" --refresh "$D/m"; echo $?
             bin/overstore umount "$D/m"; echo $?
@@ -29,7 +32,7 @@ fn fuse_is_the_first_choice() {
         "$H" overlay "$D/m" -f -o "$O,lower-ttl=never" 2>&1; echo $?
         "$H" overlay "$D/m" -f -o "$O,backend=fuse,upperdir=/none/u" 2>/dev/null; echo $?
     "#;
-    let one = "0 overlay fuse.overstore\nfrom the lower\n0\n0\n0\n";
+    let one = "0 overlay fuse.overstore\nfrom the lower\n32\nin use by the view at\n0\n0\n0\n";
     let rest = "0 overlay overlay\n0 \n\
         error: option lower-ttl=never: not a time; write a time such as 0, 500ms, 1s or 2m\n1\n32\n";
     said(
