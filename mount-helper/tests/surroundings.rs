@@ -83,7 +83,7 @@ fn limits_and_directories() {
         grep -c " $D/m " /proc/self/mounts
     "#;
     let expected = format!(
-        "{}700\nmount.overstore: error: upper directory /tmp: Too many open files\n2\n0\n",
+        "{}755\nmount.overstore: error: upper directory /tmp: Too many open files\n2\n0\n",
         MOUNTED.repeat(2)
     );
     surrounded(script, &expected);
