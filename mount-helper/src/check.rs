@@ -26,8 +26,8 @@ pub struct Checked {
     pub(crate) merged: Directory,
     /// On what the lower and the upper are, for messages.
     pub(crate) filesystems: [String; 2],
-    /// While it is held nobody else mounts with this work directory.
-    _turn: OwnedFd,
+    /// While it is held, others that would mount with this work directory wait.
+    pub(crate) turn: Option<OwnedFd>,
 }
 
 impl Request {
@@ -59,7 +59,7 @@ impl Request {
             upper,
             work,
             merged,
-            _turn: turn,
+            turn,
         })
     }
 
@@ -121,32 +121,21 @@ fn check_work(work: &Directory, upper: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// Waits for others that are about to mount with the same work directory, and so the same upper.
-fn take_turn(work: &Directory) -> Result<OwnedFd> {
+/// Waits for others that are about to mount with the same work directory, and so the same upper;
+/// not for ever, as anybody who may read the directory can hold it locked.
+fn take_turn(work: &Directory) -> Result<Option<OwnedFd>> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let opened = work.open()?;
-    let answer = match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => return Ok(opened),
-        Err(Errno::WOULDBLOCK) => {
-            let (tell, told) = mpsc::channel();
-            // Whoever holds it may do so for ever, and this thread then ends with the process.
-            std::thread::spawn(move || {
-                let done = flock(&opened, FlockOperation::LockExclusive);
-                drop(tell.send(done.map(|()| opened)));
-            });
-            told.recv_timeout(PATIENCE)
-                .unwrap_or(Err(Errno::WOULDBLOCK))
-        }
-        Err(why) => Err(why),
-    };
-    answer.map_err(|why| {
-        let what = format!("lock work directory {}", printable(&work.path));
-        let fault = Fault::kernel(what, why);
-        match why {
-            Errno::WOULDBLOCK => fault.hint("another mount with it is under way"),
-            _ => fault,
-        }
-    })
+    if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(Some(opened));
+    }
+    let (tell, told) = mpsc::channel();
+    // Where nobody lets go, this thread ends with the process.
+    std::thread::spawn(move || {
+        let locked = flock(&opened, FlockOperation::LockExclusive).is_ok();
+        drop(tell.send(locked.then_some(opened)));
+    });
+    Ok(told.recv_timeout(PATIENCE).unwrap_or(None))
 }
 
 /// Refuses to cover a merged view, and to give one upper to two views.

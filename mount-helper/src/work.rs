@@ -23,8 +23,7 @@ const ROLE: &str = "work directory";
 /// unless it is at work.
 pub(crate) const OF_KERNEL: [&str; 2] = ["work", "index"];
 
-/// Creates the work directory of `upper` if only it is missing, and tells whether it did. Nobody
-/// else may open it: who may could hold up mounts by its lock.
+/// Creates the work directory of `upper` if only it is missing, and tells whether it did.
 pub fn create_work(path: &Path, upper: &Path) -> Result<bool> {
     Directory::find("upper directory", upper)?;
     let path = plain(ROLE, path)?;
@@ -32,7 +31,7 @@ pub fn create_work(path: &Path, upper: &Path) -> Result<bool> {
         return Ok(false);
     };
     let parent = Directory::find(ROLE, parent)?;
-    match mkdirat(&parent.fd, name, Mode::RWXU) {
+    match mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(why) => {
@@ -78,9 +77,12 @@ impl Request {
 }
 
 impl Checked {
-    /// Removes the work directory with what the kernel left there when it did not mount: nobody
-    /// else mounts with it as long as this is held. What cannot be removed harms nobody.
+    /// Removes the work directory with what the kernel left there when it did not mount: others
+    /// that would mount with it wait as long as this is held. What cannot be removed harms nobody.
     fn remove_work(&self) {
+        if self.turn.is_none() {
+            return;
+        }
         for name in OF_KERNEL {
             let _ = unlinkat(&self.work.fd, name, AtFlags::REMOVEDIR);
         }

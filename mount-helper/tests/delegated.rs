@@ -2,56 +2,11 @@
 //! The helper and the program `overstore` together: FUSE, store URLs, `mount --backend`.
 //!
 //! Needs the program beside the helper, where `cargo build --workspace` puts it.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
-use common::{Place, needs_root, said, skip};
-use std::path::Path;
-use std::process::{Command, Output};
-
-/// Puts `overstore` beside the helper, if it was built.
-fn with_program(place: &Place) -> bool {
-    let built = Path::new(env!("CARGO_BIN_EXE_mount-overstore")).with_file_name("overstore");
-    if !built.try_exists().unwrap() {
-        skip("the program overstore is not built: cargo build --workspace");
-        return false;
-    }
-    let copied = Command::new("cp")
-        .arg(built)
-        .arg(place.path("bin/overstore"))
-        .status();
-    assert!(copied.unwrap().success());
-    if !Path::new("/dev/fuse").try_exists().unwrap() {
-        skip("there is no /dev/fuse");
-        return false;
-    }
-    needs_root()
-}
-
-/// Runs a script in private namespaces, with which its drivers end.
-fn script(place: &Place, flags: &[&str], text: &str) -> Output {
-    Command::new("unshare")
-        .args(flags)
-        .args([
-            "--propagation",
-            "private",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ])
-        .args(["--", "sh", "-c", text])
-        .current_dir(place.path(""))
-        .env("D", place.path(""))
-        .env("O", place.layers())
-        .env("H", place.program())
-        .env("LC_ALL", "C")
-        .env_remove("NIX_REMOTE")
-        .env_remove("OVERSTORE_STORE")
-        .output()
-        .unwrap()
-}
+use common::{NOT_TAKEN, Place, said, script, with_program};
+use std::process::Command;
 
 #[test]
 fn fuse_is_the_first_choice() {
@@ -61,9 +16,12 @@ fn fuse_is_the_first_choice() {
     }
     let life = r#"
         type() { grep " $D/m " /proc/self/mounts | cut -d' ' -f1,3 | cut -d, -f1; }
+        mkdir m2
         for backend in "" ,backend=auto ,backend=fuse,watch=off; do
             "$H" overlay "$D/m" -o "$O$backend,nofail,x-a=b"; echo $? "$(type)"
             cat m/low
+            "$H" overlay "$D/m" -o "$O$backend" 2>/dev/null; echo $?
+            "$H" overlay "$D/m2" -o "$O,backend=kernel" 2>&1 | grep -o 'in use by the view at'
             "$H" overlay "$D/m" -o remount; echo $?
             "$H" --refresh "$D/m"; echo $?
             bin/overstore umount "$D/m"; echo $?
@@ -74,7 +32,7 @@ fn fuse_is_the_first_choice() {
         "$H" overlay "$D/m" -f -o "$O,lower-ttl=never" 2>&1; echo $?
         "$H" overlay "$D/m" -f -o "$O,backend=fuse,upperdir=/none/u" 2>/dev/null; echo $?
     "#;
-    let one = "0 overlay fuse.overstore\nfrom the lower\n0\n0\n0\n";
+    let one = "0 overlay fuse.overstore\nfrom the lower\n32\nin use by the view at\n0\n0\n0\n";
     let rest = "0 overlay overlay\n0 \n\
         error: option lower-ttl=never: not a time; write a time such as 0, 500ms, 1s or 2m\n1\n32\n";
     said(
@@ -165,41 +123,7 @@ fn a_store_url_is_mounted_by_either_backend() {
 /// Where the kernel says no, the message points to FUSE: it must be able to.
 #[test]
 fn fuse_takes_what_the_kernel_does_not() {
-    let table = [
-        (
-            "true",
-            "lowerdir=/proc/sys/kernel,upperdir=$D/u",
-            "ls m | grep -q hostname",
-        ),
-        (
-            "mkdir a aw b bw v d
-            mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
-            mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d",
-            "lowerdir=$D/d,upperdir=$D/u",
-            "grep -q lower m/low",
-        ),
-        (
-            "mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up",
-            "lowerdir=$D/l,upperdir=$D/v/up",
-            "grep -q lower m/low",
-        ),
-        (
-            "mkdir a b; bindfs a b; mkdir b/up",
-            "lowerdir=$D/l,upperdir=$D/b/up",
-            "grep -q lower m/low",
-        ),
-        (
-            "mkdir a; mount -t ramfs r a; mkdir a/up",
-            "lowerdir=$D/l,upperdir=$D/a/up",
-            "grep -q lower m/low",
-        ),
-        (
-            "mount --bind u u; mount -o remount,bind,ro u",
-            "lowerdir=$D/l,upperdir=$D/u,ro",
-            "grep -q lower m/low",
-        ),
-    ];
-    for (setup, layers, look) in table {
+    for (setup, layers, _, look) in NOT_TAKEN {
         let place = Place::new();
         if !with_program(&place) {
             return;

@@ -99,7 +99,7 @@ fn sloppy_forgives_unknown_options_only() {
         "{},backend=kernel,wibble=3,x-systemd.a=b,nofail",
         place.layers()
     );
-    let output = place.helper(&["overlay", &merged, "-sfvo", &options]);
+    let output = place.helper(&["overlay", &merged, "-sfnvo", &options]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kernels that lack an interface, and filesystems that OverlayFS does not take.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 
-use common::{Place, can, escaped, in_namespace, needs_root, said, text};
+use common::{NOT_TAKEN, Place, can, escaped, in_namespace, needs_root, said, text};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -109,79 +108,9 @@ fn paths_that_are_too_long_together() {
     said(&in_namespace(&place, "-Urm", script), expected);
 }
 
-/// Setup, layers, and what the message must say.
-const NOT_TAKEN: [(&str, &str, &[&str]); 7] = [
-    (
-        // Names that are compared in a way of their own, as on vfat; the kernel's answer is the same
-        // for virtiofs with submounts.
-        "true",
-        "lowerdir=/proc/sys/kernel,upperdir=$D/u",
-        &[
-            "filesystem on /proc/sys/kernel not supported",
-            "the lower is on proc, the upper on ",
-            "the FUSE backend can take it (backend=fuse)",
-        ],
-    ),
-    (
-        r#"mkdir a aw b bw v d
-        mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
-        mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d"#,
-        "lowerdir=$D/d,upperdir=$D/u",
-        &[
-            "OverlayFS stacks two deep at most, and the lower is an overlay",
-            "the lower is on overlay",
-            "backend=fuse",
-        ],
-    ),
-    (
-        r#"mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up"#,
-        "lowerdir=$D/l,upperdir=$D/v/up",
-        &[
-            "v/up not supported as upperdir",
-            "the upper on overlay",
-            "backend=fuse",
-        ],
-    ),
-    (
-        "mkdir a b; bindfs a b; mkdir b/up",
-        "lowerdir=$D/l,upperdir=$D/b/up",
-        &[
-            "fuse cannot rename with whiteouts",
-            "the upper on fuse",
-            "backend=fuse",
-        ],
-    ),
-    (
-        "mkdir a; mount -t ramfs r a; mkdir a/up",
-        "lowerdir=$D/l,upperdir=$D/a/up",
-        &[
-            "has no extended attributes trusted.overlay.opaque",
-            "backend=fuse",
-        ],
-    ),
-    (
-        "mount --bind u u; mount -o remount,bind,ro u",
-        "lowerdir=$D/l,upperdir=$D/u,ro",
-        &[
-            "Read-only file system",
-            "takes no upper that is read-only",
-            "backend=fuse,ro",
-        ],
-    ),
-    (
-        "mkdir a; mount -t tmpfs t a; mkdir a/up a/up.work; mount -o remount,ro a",
-        "lowerdir=$D/l,upperdir=$D/a/up",
-        &[
-            "write to upper directory",
-            "Read-only file system",
-            "backend=fuse,ro",
-        ],
-    ),
-];
-
 #[test]
 fn filesystems_that_the_kernel_does_not_take() {
-    for (setup, layers, parts) in NOT_TAKEN {
+    for (setup, layers, parts, _) in NOT_TAKEN {
         let place = Place::new();
         if !needs_root() || !can(&place, "-m") {
             return;

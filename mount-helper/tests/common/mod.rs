@@ -153,3 +153,124 @@ pub(crate) fn said(output: &Output, expected: &str) {
     let err = text(&output.stderr);
     assert_eq!(text(&output.stdout), expected, "{err}");
 }
+
+/// Puts `overstore` beside the helper, if it was built.
+pub(crate) fn with_program(place: &Place) -> bool {
+    let built = Path::new(env!("CARGO_BIN_EXE_mount-overstore")).with_file_name("overstore");
+    if !built.try_exists().unwrap() {
+        skip("the program overstore is not built: cargo build --workspace");
+        return false;
+    }
+    let copied = Command::new("cp")
+        .arg(built)
+        .arg(place.path("bin/overstore"))
+        .status();
+    assert!(copied.unwrap().success());
+    if !Path::new("/dev/fuse").try_exists().unwrap() {
+        skip("there is no /dev/fuse");
+        return false;
+    }
+    needs_root()
+}
+
+/// Runs a script in private namespaces, with which its drivers end.
+pub(crate) fn script(place: &Place, flags: &[&str], text: &str) -> Output {
+    Command::new("unshare")
+        .args(flags)
+        .args([
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .args(["--", "sh", "-c", text])
+        .current_dir(place.path(""))
+        .env("D", place.path(""))
+        .env("O", place.layers())
+        .env("H", place.program())
+        .env("LC_ALL", "C")
+        .env_remove("NIX_REMOTE")
+        .env_remove("OVERSTORE_STORE")
+        .output()
+        .unwrap()
+}
+
+/// What OverlayFS does not take: how it is set up, the layers, what the message must say, and what
+/// shows the view that FUSE makes of them.
+pub(crate) const NOT_TAKEN: [(&str, &str, &[&str], &str); 7] = [
+    (
+        // Names that are compared in a way of their own, as on vfat; the kernel's answer is the same
+        // for virtiofs with submounts.
+        "true",
+        "lowerdir=/proc/sys/kernel,upperdir=$D/u",
+        &[
+            "filesystem on /proc/sys/kernel not supported",
+            "the lower is on proc, the upper on ",
+            "the FUSE backend can take it (backend=fuse)",
+        ],
+        "ls m | grep -q hostname",
+    ),
+    (
+        r#"mkdir a aw b bw v d
+        mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v
+        mount -t overlay o -o lowerdir=v,upperdir=b,workdir=bw d"#,
+        "lowerdir=$D/d,upperdir=$D/u",
+        &[
+            "OverlayFS stacks two deep at most, and the lower is an overlay",
+            "the lower is on overlay",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        r#"mkdir a aw v; mount -t overlay o -o lowerdir=l,upperdir=a,workdir=aw v; mkdir v/up"#,
+        "lowerdir=$D/l,upperdir=$D/v/up",
+        &[
+            "v/up not supported as upperdir",
+            "the upper on overlay",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a b; bindfs a b; mkdir b/up",
+        "lowerdir=$D/l,upperdir=$D/b/up",
+        &[
+            "fuse cannot rename with whiteouts",
+            "the upper on fuse",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a; mount -t ramfs r a; mkdir a/up",
+        "lowerdir=$D/l,upperdir=$D/a/up",
+        &[
+            "has no extended attributes trusted.overlay.opaque",
+            "backend=fuse",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mount --bind u u; mount -o remount,bind,ro u",
+        "lowerdir=$D/l,upperdir=$D/u,ro",
+        &[
+            "Read-only file system",
+            "takes no upper that is read-only",
+            "backend=fuse,ro",
+        ],
+        "grep -q lower m/low",
+    ),
+    (
+        "mkdir a; mount -t tmpfs t a; mkdir a/up a/up.work; mount -o remount,ro a",
+        "lowerdir=$D/l,upperdir=$D/a/up,ro",
+        &[
+            "write to upper directory",
+            "Read-only file system",
+            "backend=fuse,ro",
+        ],
+        "grep -q lower m/low",
+    ),
+];

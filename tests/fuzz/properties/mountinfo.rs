@@ -13,6 +13,9 @@ use std::path::Path;
 /// Takes the text of a mountinfo file.
 pub(crate) fn mountinfo(data: &[u8]) {
     assert_eq!(unescape_mount_field(&escape_mount_field(data)), data);
+    let texts = data.split(|&byte| byte == b'\n');
+    let written = texts.filter(|text| !text.is_empty()).count();
+    assert_eq!(lines(data).count(), written, "a line was left out");
     let mut bad = false;
     for line in lines(data) {
         match line {

@@ -69,7 +69,7 @@ Usage: mount.overstore SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
 
   SPEC  overlay, none or any other word; or a store URL (local-overlay:...)
   DIR   the mountpoint
-  -s    forgives unknown options
+  -s    forgives unknown options, and those that the chosen backend does not have
   -f    checks everything, mounts nothing
   -n    nothing: no list of mounts is ever written
   -v    says what it does
@@ -78,17 +78,19 @@ Usage: mount.overstore SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
   -o    options, comma-separated; a backslash before , : and \\ of a path:
         lowerdir=DIR, upperdir=DIR  the layers
         workdir=DIR                 for the kernel, beside the upper (UPPER.work)
-        backend=auto|fuse|kernel    who serves the view (auto: FUSE wherever it works)
+        backend=auto|fuse|kernel    who serves the view; auto: FUSE wherever it works, as
+                                    `overstore mount` finds out
         nix-check=off               mount although Nix's check-mount cannot match the paths
         remount                     refresh the view in place
         ro, nosuid, noexec...       those of mount(8); nosuid,nodev unless told otherwise
-        xattr, repair, lower-ttl=, watch=, allow_other  of the FUSE driver
+        xattr, repair, lower-ttl=, watch=, allow_other
+                                    of the FUSE driver; errors where the kernel serves
 
 Called by the name overstore-refresh it takes DIR alone, as Nix calls its remount-hook.
 
 EXAMPLES
   mount -t overstore overlay /m/nix/store -o lowerdir=/l/nix/store,upperdir=/u
-  overlay /m/nix/store overstore lowerdir=/l/nix/store,upperdir=/u,backend=kernel 0 0
+  overlay /m/nix/store overstore lowerdir=/l/nix/store,upperdir=/u,nofail 0 0
 
 EXIT CODES
   0 done, 1 wrong usage or not permitted, 2 system error, 4 internal error, 32 mount failure
