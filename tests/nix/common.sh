@@ -4,7 +4,7 @@ set -euEo pipefail
 # In one stream, so that what fails stands below its step.
 exec 3>&1 2>&1
 
-src=/mnt/src lower=/mnt/lower upper=/mnt/upper work=/mnt/work state=/mnt/state root=/mnt/m
+src=/mnt/src lower=/mnt/lower upper=/mnt/upper work=/mnt/upper.work state=/mnt/state root=/mnt/m
 tmp=/mnt/tmp
 merged=$root/nix/store
 lower_store=$lower/nix/store
@@ -101,9 +101,10 @@ sealed() {
 mount_merged() {
     case $BACKEND-$MODE in
         fuse-*) overstore mount "$@" "$url" 2>>$tmp/driver.log ;;
-        kernel-root) mount -t overlay overlay \
+        kernel-*) overstore mount --backend kernel "$@" "$url" ;;
+        overlay-root) mount -t overlay overlay \
             -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work" "$merged" ;;
-        kernel-userns) mount -t overlay overlay \
+        overlay-userns) mount -t overlay overlay \
             -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work,userxattr" "$merged" ;;
     esac
     same "$(findmnt -no SOURCE "$merged")" overlay "source of the mount"
@@ -112,12 +113,15 @@ mount_merged() {
 # The kernel's overlay shows what was removed underneath only after a remount; the driver at once,
 # which the barrier makes exact.
 refresh() {
-    if fuse_only; then overstore sync "$merged"
-    else LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"; fi
+    case $BACKEND in
+        fuse) overstore sync "$merged" ;;
+        kernel) overstore-refresh "$merged" ;;
+        overlay) LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged" ;;
+    esac
 }
 
 unmount_merged() {
-    if fuse_only; then overstore umount "$merged"; else umount "$merged"; fi
+    if [ "$BACKEND" = overlay ]; then umount "$merged"; else overstore umount "$merged"; fi
     if findmnt "$merged" >/dev/null; then die "still mounted: $merged"; fi
     if fuse_only; then soon no_driver; fi
 }

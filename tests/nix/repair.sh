@@ -41,7 +41,7 @@ corrupt_lower() {
     # the mount owner's.
     unrepaired+=("${denied[@]}") denied=()
     case $MODE-$BACKEND in
-        user-* | userns-kernel)
+        user-* | userns-kernel | userns-overlay)
             [ -O $lower_store ] || denied=("${lower_ones[1]}" "${lower_ones[3]}") ;;
     esac
     mkdir -p $good
@@ -214,7 +214,7 @@ scenario() {
 
     corrupt_lower daemon
     step "mount with repair on"
-    mount_merged -o repair
+    if fuse_only; then mount_merged -o repair; else mount_merged; fi
     start_daemon
     url=$daemon_url
     switch off
