@@ -72,6 +72,13 @@ pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
     result
 }
 
+/// Has the kernel look at the layers of the view at `merged` anew.
+pub(super) fn refresh(merged: &Path) -> Result<()> {
+    overstore_mount::refresh(merged)
+        .map(drop)
+        .map_err(translate)
+}
+
 /// Returns the work directory, and whether it was created.
 fn work(request: &Request) -> Result<(PathBuf, bool)> {
     let work = real("work", &request.layout.work_or_default())?;
