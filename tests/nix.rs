@@ -43,15 +43,16 @@ macro_rules! scenarios {
 
 scenarios! {
     trixie: objects builds exchange inside underneath repair;
-        by the kernel: kernel;
+        by the kernel: kernel cross;
     sid: objects builds exchange inside underneath repair;
-        by the kernel: kernel;
+        by the kernel: kernel cross;
 }
 
 fn run(suite: &str, group: &str, mode: &str) {
     let wanted = std::env::var("OVERSTORE_NIX_BACKEND").unwrap_or_else(|_| "fuse".to_owned());
     let backend = match group {
-        "kernel" => "kernel",
+        // `cross` begins with it, and takes turns.
+        "kernel" | "cross" => "kernel",
         _ => &wanted,
     };
     if backend != "fuse" && (mode == "user" || NOT_THE_KERNELS.contains(&group)) {

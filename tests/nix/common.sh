@@ -82,8 +82,20 @@ below() {
 
 world=$(dirname "${BASH_SOURCE[0]}")/world.nix
 build() { nix-build --quiet --store "$url" --no-out-link "$world" "$@"; }
+# Builds the four outputs of one round: a directory, a file, a tree of symlinks, a symlink.
+round_of() { echo -A round --argstr n "$1"; }
+# The lower store's owner is somebody else, unless a group says otherwise.
+owned() { below "$@"; }
+build_below() {
+    owned nix-build --quiet --store "local?root=$lower" --no-out-link "$world" "$@"
+}
 lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }
 
+# Verifies, and requires that nothing is wrong.
+finds_none() {
+    store --verify --check-contents >$tmp/verify.log 2>&1 || { cat $tmp/verify.log; die "verify found fault"; }
+    if grep -qE 'modified|disappeared|error' $tmp/verify.log; then die "verify found fault"; fi
+}
 # Canonical as Nix leaves it, and seen with the same identity through the mount.
 sealed() {
     local m u

@@ -7,19 +7,8 @@ hook=/run/bin/overstore-refresh
 plain_url=$url
 url="$url&remount-hook=$hook"
 
-build_below() {
-    below nix-build --quiet --store "local?root=$lower" --no-out-link "$world" "$@"
-}
-round_of() { echo -A round --argstr n "$1"; }
 mount_id() { findmnt -no ID "$merged"; }
 mount_options() { findmnt -no FS-OPTIONS "$merged"; }
-clean() {
-    store --verify --check-contents >$tmp/verify.log 2>&1 || { cat $tmp/verify.log; die "verify"; }
-    if grep -qE 'modified|disappeared|error' $tmp/verify.log; then
-        cat $tmp/verify.log
-        die "verify found fault"
-    fi
-}
 # As this process and as the daemon in its own mount namespace see it.
 everywhere() { echo "$merged" "/proc/$daemon/root$merged"; }
 shows_lower() {
@@ -58,7 +47,7 @@ for path in "${built[@]}"; do sealed "$path"; done
 readarray -t round < <(build $(round_of 1))
 for path in "${round[@]}"; do sealed "$path"; done
 no_whiteouts
-clean
+finds_none
 
 step "delete and build again"
 fickle=$(build -A fickle)
@@ -110,7 +99,7 @@ step "without a hook Nix asks for one; optimise, with it, drops a duplicate"
 url=$plain_url
 store --delete "$tree" >$tmp/delete.log 2>&1
 grep -q 'needs remounting, set remount-hook' $tmp/delete.log || { cat $tmp/delete.log; die "silent"; }
-overstore-refresh "$merged"
+overstore-sync "$merged"
 shows_lower "$tree"
 url=$direct_url
 cp -dR --preserve=mode,timestamps "$(in_lower "${round[1]}")" $upper/
@@ -131,7 +120,7 @@ store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
 sealed "${round[0]}"
 for path in "${round[@]:1}" "${built[@]}"; do absent "$(in_merged "$path")"; done
 rm $state/gcroots/keep
-clean
+finds_none
 end_daemon
 url=$direct_url
 same "$(mount_id)" "$id" "the mount"
@@ -139,7 +128,7 @@ same "$(mount_id)" "$id" "the mount"
 collect
 same "$(ls -A $upper | grep -vx .links || true)" "" "left in the upper directory"
 no_whiteouts
-clean
+finds_none
 
 step "unmount"
 unmount_merged

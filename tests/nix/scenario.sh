@@ -123,6 +123,7 @@ private=/root/scenario
 mkdir $private $keeper
 make_lower
 root_lower
+[ $group-$MODE != cross-userns ] || chown -Rh "$owner" $lower
 manifest >$private/lower
 objects() { grep -F " $lower_store/" "$1" | grep -vF " $lower_store/.links"; }
 objects $private/lower >$private/start
