@@ -902,6 +902,39 @@ fn run_with_the_kernels_overlay_shows_the_same() {
     }
 }
 
+/// What every command says and does about a view that the kernel serves.
+#[test]
+fn a_view_of_the_kernel() {
+    const SCRIPT: &str = r#"
+        mkdir -m 755 d && echo lower > l/dup && echo upper > u/dup
+        "$O" mount --backend kernel -o "$LAYERS" "$M" || exit 9
+        "$O" status "$M" | sed "s|$PWD|D|g"
+        "$O" status --json "$M" | grep -c '"backend": "kernel"'
+        cat m/dup; rm u/dup; "$O" sync "$M"; echo $?; cat m/dup
+        cd d; "$O" sync ../m; echo $?; cd ..; ln -s m way; "$O" sync way; echo $?
+        "$O" repair on "$M" 2>&1 | sed "s|$PWD|D|g"
+        "$O" mount --backend kernel -o "$LAYERS" "$M" 2>&1 | grep -c 'already'
+        "$O" umount "$M"; echo $?; ls m | wc -l
+        "$O" sync "$M" 2>/dev/null; echo $?
+    "#;
+    for who in [Who::Root, Who::NamespaceRoot] {
+        if !can(who) {
+            continue;
+        }
+        let output = Place::new(who).shell(SCRIPT).output().unwrap();
+        if output.status.code() == Some(9) {
+            skip("the kernel's OverlayFS cannot be mounted here");
+            continue;
+        }
+        let expected = "D/m\n  lower    D/l\n  upper    D/u\n  served   kernel, alive\n\
+            \x20 changes  show after overstore sync\n\
+            1\nupper\n0\nlower\n0\n0\n\
+            error: switch repair of D/m: the kernel serves it; there is nothing to switch: \
+            OverlayFS always lets lower objects be replaced\n1\n0\n0\n1\n";
+        assert_eq!(stdout(&output), expected, "{who:?}: {}", stderr(&output));
+    }
+}
+
 #[test]
 fn every_command_explains_itself() {
     for command in ["mount", "umount", "run", "status", "sync", "check"] {

@@ -3,7 +3,8 @@
 //!
 //! Each test is one group of steps (`tests/nix/*.sh`) in one mode, in a root folder that
 //! `scripts/nix-root` made from a Debian suite. `OVERSTORE_NIX_BACKEND=kernel` runs the same steps
-//! on the kernel's OverlayFS, as the control. `OVERSTORE_REQUIRE` makes a skip a failure.
+//! on the kernel backend, and `overlay` on an OverlayFS that mount(8) mounts without any program of
+//! ours, as the control. `OVERSTORE_REQUIRE` makes a skip a failure.
 //! Invariant: all processes and mounts of a test live in namespaces that end with it.
 
 use std::ffi::OsStr;
@@ -15,68 +16,75 @@ use std::process::{Command, Output, Stdio};
 
 /// A test that takes longer hangs. The rounds of `underneath` take 40 seconds on an idle machine.
 const LIMIT_SECONDS: &str = "420";
-/// The kernel's OverlayFS is not mounted by `overstore run`, and forbids its layers to change.
+/// In these the layers change underneath the view, or `overstore run` serves it by its own choice.
 const NOT_THE_KERNELS: [&str; 2] = ["inside", "underneath"];
+/// How `scenario.sh` says that the kernel mounts no overlay here.
+const SKIPPED: i32 = 77;
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Writes one test for each suite, group of steps and mode.
+/// Writes one test for each suite, group of steps and mode. The groups of the second line mount by
+/// the kernel backend themselves, which a plain user cannot.
 macro_rules! scenarios {
-    ($($suite:ident: $($group:ident)+;)+) => {
+    ($($suite:ident: $($group:ident)+; by the kernel: $($by_kernel:ident)+;)+) => {
         $(mod $suite {
-            $(mod $group {
-                fn run(mode: &str) {
-                    crate::run(stringify!($suite), stringify!($group), mode);
-                }
-
-                #[test]
-                fn root() {
-                    run("root");
-                }
-
-                #[test]
-                fn userns() {
-                    run("userns");
-                }
-
-                #[test]
-                fn user() {
-                    run("user");
-                }
-            })+
+            $(scenarios!(@modes $suite $group root userns user);)+
+            $(scenarios!(@modes $suite $by_kernel root userns);)+
         })+
+    };
+    (@modes $suite:ident $group:ident $($mode:ident)+) => {
+        mod $group {
+            $(#[test]
+            fn $mode() {
+                crate::run(stringify!($suite), stringify!($group), stringify!($mode));
+            })+
+        }
     };
 }
 
 scenarios! {
     trixie: objects builds exchange inside underneath repair;
+        by the kernel: kernel cross;
     sid: objects builds exchange inside underneath repair;
+        by the kernel: kernel cross;
 }
 
 fn run(suite: &str, group: &str, mode: &str) {
-    let backend = match std::env::var("OVERSTORE_NIX_BACKEND") {
-        Ok(backend) if backend == "kernel" => "kernel",
-        _ => "fuse",
+    let wanted = std::env::var("OVERSTORE_NIX_BACKEND").unwrap_or_else(|_| "fuse".to_owned());
+    let backend = match group {
+        // `cross` begins with it, and takes turns.
+        "kernel" | "cross" => "kernel",
+        _ => &wanted,
     };
-    if backend == "kernel" && (mode == "user" || NOT_THE_KERNELS.contains(&group)) {
+    if backend != "fuse" && (mode == "user" || NOT_THE_KERNELS.contains(&group)) {
         // Not a skip: there is no such thing.
         return notice("not applicable: what the kernel's OverlayFS cannot do");
     }
     match root_folder(suite, backend) {
         Ok(root) => check(&scenario(&root, group, mode, backend)),
-        Err(why) => {
-            assert!(
-                std::env::var_os("OVERSTORE_REQUIRE").is_none(),
-                "skipped: {why}"
-            );
-            notice(&format!("skipped: {why}"));
-        }
+        Err(why) => skip(&why),
     }
+}
+
+fn skip(why: &str) {
+    assert!(
+        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
+        "skipped: {why}"
+    );
+    notice(&format!("skipped: {why}"));
+}
+
+/// The mount helper, a program of another package of this workspace.
+fn helper() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_overstore")).with_file_name("mount-overstore")
 }
 
 /// Returns the root folder of `suite`, or why these tests cannot run here.
 fn root_folder(suite: &str, backend: &str) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can enter a root folder".to_owned());
+    }
+    if backend == "kernel" && !matches!(helper().try_exists(), Ok(true)) {
+        return Err("mount-overstore is not built: cargo build --workspace".to_owned());
     }
     if backend == "fuse" && !matches!(Path::new("/dev/fuse").try_exists(), Ok(true)) {
         return Err("no /dev/fuse".to_owned());
@@ -96,6 +104,20 @@ fn scenario(root: &Path, group: &str, mode: &str, backend: &str) -> Output {
         .permissions(PermissionsExt::from_mode(0o755))
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("cargo makes this directory for tests");
+    let mut programs = vec![
+        (PathBuf::from(env!("CARGO_BIN_EXE_overstore")), "overstore"),
+        (
+            PathBuf::from(env!("CARGO_BIN_EXE_overstore-sync")),
+            "overstore-sync",
+        ),
+    ];
+    if matches!(helper().try_exists(), Ok(true)) {
+        programs.push((helper(), "mount.overstore"));
+    }
+    let binds = programs.iter().flat_map(|(built, name)| {
+        let place = PathBuf::from(format!("/run/bin/{name}"));
+        ["--bind".into(), built.clone(), place]
+    });
     let log = std::env::var("OVERSTORE_LOG").unwrap_or_else(|_| "info".to_owned());
     output(
         Command::new("timeout")
@@ -105,10 +127,7 @@ fn scenario(root: &Path, group: &str, mode: &str, backend: &str) -> Output {
             .arg("--bind")
             .args([scratch.path(), Path::new("/mnt")])
             .args(["--bind", &format!("{HERE}/tests/nix"), "/run/tests"])
-            .args(["--bind", env!("CARGO_BIN_EXE_overstore")])
-            .arg("/run/bin/overstore")
-            .args(["--bind", env!("CARGO_BIN_EXE_overstore-sync")])
-            .arg("/run/bin/overstore-sync")
+            .args(binds)
             .args(["--", "env", &format!("OVERSTORE_LOG={log}")])
             .args(["bash", "/run/tests/scenario.sh", group, mode, backend]),
     )
@@ -118,6 +137,7 @@ fn check(output: &Output) {
     let shown = text(&output.stdout) + &text(&output.stderr);
     match output.status.code() {
         Some(0) => print!("{shown}"),
+        Some(SKIPPED) => skip(shown.lines().last().unwrap_or_default()),
         Some(137) | None => panic!("hangs after the last step shown:\n{shown}"),
         _ => panic!("{}:\n{shown}", output.status),
     }

@@ -53,6 +53,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "ReadOnly",
             "Request",
             "Wish",
+            "refresh",
             "view",
         ],
     ),

@@ -46,6 +46,13 @@ pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has the kernel look at the layers of the view at `merged` anew.
+pub(super) fn refresh(merged: &Path) -> Result<()> {
+    overstore_mount::refresh(merged)
+        .map(drop)
+        .map_err(translate)
+}
+
 fn asked(request: &Request, merged: &Path) -> Result<overstore_mount::Request> {
     let layout = &request.layout;
     refuse_driver_options(&request.options)?;

@@ -6,7 +6,7 @@
 
 use super::ask::Answer as Asked;
 use super::mountinfo::{self, Backend, Entry};
-use super::{Request, Way};
+use super::{Request, Way, kernel};
 use crate::error::{Error, Kind, Result};
 use crate::fuse::{self, Answer};
 use rustix::fs::{Mode, OFlags};
@@ -161,13 +161,25 @@ pub fn probe(merged: &Path) -> Result<Option<String>> {
     })
 }
 
-/// Waits until every change of the layers of the view at `merged` is visible there.
+/// Waits until every change of the layers of the view at `merged` is visible there. A view of the
+/// kernel is refreshed in place.
 pub fn sync(merged: &Path) -> Result<()> {
     let answer = match open(merged)? {
         Some(dir) => fuse::control_barrier(&dir)?,
         None => Answer::Gone,
     };
+    if let (Answer::NotOurs, Some(view)) = (&answer, by_kernel(merged)?) {
+        return kernel::refresh(&view);
+    }
     served(answer, format!("sync {}", merged.display()), merged)
+}
+
+/// Returns where the view at `merged` is mounted, if the kernel serves it.
+fn by_kernel(merged: &Path) -> Result<Option<PathBuf>> {
+    let mounts = mountinfo::read()?;
+    Ok(mountinfo::find(&mounts, merged)
+        .filter(|entry| matches!(entry.merged_view(), Some((Backend::Kernel, _))))
+        .map(|entry| entry.mount_point.clone()))
 }
 
 /// Whether there was a driver to do what was asked.
@@ -189,6 +201,11 @@ pub fn repair(merged: &Path, on: bool) -> Result<()> {
         Some(dir) => fuse::control_repair(&dir, on)?,
         None => Answer::Gone,
     };
+    if matches!(answer, Answer::NotOurs) && by_kernel(merged)?.is_some() {
+        let what = format!("switch repair of {}", merged.display());
+        return Err(Error::new(Kind::Negative, what, "the kernel serves it")
+            .hint("there is nothing to switch: OverlayFS always lets lower objects be replaced"));
+    }
     served(
         answer,
         format!("switch repair of {}", merged.display()),

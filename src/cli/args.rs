@@ -54,6 +54,7 @@ pub(super) enum Command {
     Compare(CompareArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
+    /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.
     /// The program `overstore-sync` does the same in the shape of Nix's `remount-hook`.
     #[command(after_help = concat!("EXAMPLES\n  overstore sync /m/nix/store", exit_codes!()))]
     Sync {

@@ -2,6 +2,7 @@
 //! `overstore status`.
 
 use super::args::StatusArgs;
+use crate::backend::mountinfo::Backend;
 use crate::backend::status::{self, State, View};
 use crate::error::{Error, Kind, Result};
 use serde_json::Value;
@@ -73,6 +74,9 @@ fn repair(view: &View) -> String {
 /// When changes of the layers show.
 fn changes(view: &View) -> String {
     let told = |key| view.driver.as_ref().and_then(|driver| driver.get(key));
+    if view.backend == Backend::Kernel {
+        return "show after overstore sync".to_owned();
+    }
     match (told("watched"), told("unwatched-because")) {
         (Some(Value::Bool(true)), _) => "show at once".to_owned(),
         (_, Some(Value::String(why))) => format!("show after lower-ttl: {why}"),

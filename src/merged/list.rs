@@ -249,8 +249,11 @@ impl MergedFs {
             let Some(item) = examine(tree, dir.as_fd(), &entry)? else {
                 return Ok(Listed::More);
             };
-            let lower = layer == LayerId::Lower;
-            if lower && (item.whiteout || self.hides(id, dir.as_fd(), entry.name)?) {
+            let hidden = match layer {
+                LayerId::Lower => item.whiteout || self.hides(id, dir.as_fd(), entry.name)?,
+                LayerId::Upper => item.whiteout && self.is_links(id, entry.name)?,
+            };
+            if hidden {
                 return Ok(Listed::More);
             }
             let (ino, kind) = item.info;
@@ -326,7 +329,10 @@ impl MergedFs {
 
     fn refresh(&self, id: NodeId, kept: &mut KeptListing, sides: &Sides) -> Outcome<()> {
         if let Some(mut scan) = kept.upper.scan(&self.upper, sides.upper.as_deref())? {
-            scan.retain(|(name, _)| !is_reserved(id, name));
+            scan.retain(|(name, item)| {
+                let hidden = item.whiteout && self.is_links(id, name) == Ok(true);
+                !hidden && !is_reserved(id, name)
+            });
             kept.listing.set_upper(scan);
         }
         let number = self.table.with(id, |node| node.lower)?;

@@ -49,6 +49,8 @@ pub(super) struct Survey {
     pub(super) shown: Resolution,
     /// What repair has taken out of sight there.
     pub(super) concealed: Option<Stat>,
+    /// Whether it is `.links` or in it, where nothing of the lower is shown.
+    links: bool,
 }
 
 impl Survey {
@@ -65,11 +67,10 @@ impl Survey {
             .is_some_and(|stat| stat.kind == Kind::Directory)
     }
 
-    /// Whether the lower has anything under the name, shown or hidden.
+    /// Whether the lower has anything under the name, shown or hidden; in `.links` it always may.
     pub(super) fn lower_present(&self) -> bool {
-        self.lower
-            .or(self.concealed)
-            .is_some_and(|stat| !stat.is_zero_device())
+        let lower = self.lower.or(self.concealed);
+        self.links || lower.is_some_and(|stat| !stat.is_zero_device())
     }
 
     /// Whether the upper's object is a directory.
@@ -118,7 +119,7 @@ impl MergedFs {
         } else {
             self.probe_lower(parent, sides, name)?
         };
-        let shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
+        let shown = self.resolved(parent, name, upper.as_ref(), lower.as_ref())?;
         let found = match (shown, upper, lower) {
             (Resolution::Upper | Resolution::Merged, Some(stat), lower) => {
                 let found = self.found_upper(parent, sides, name, stat, lower)?;
@@ -299,7 +300,7 @@ impl MergedFs {
     fn survey(&self, parent: NodeId, sides: &Sides, name: &[u8]) -> Outcome<Survey> {
         let upper = self.probe_upper(sides, name)?;
         let lower = self.probe_lower(parent, sides, name)?;
-        let mut shown = resolve(probe(upper.as_ref()), probe(lower.as_ref()));
+        let mut shown = self.resolved(parent, name, upper.as_ref(), lower.as_ref())?;
         if let (Resolution::Merged, Some(dir)) = (shown, &sides.upper)
             && self.merging_of(dir.as_fd(), name)? == Merging::Opaque
         {
@@ -310,7 +311,34 @@ impl MergedFs {
             lower,
             shown,
             concealed: self.concealed(parent, sides, name)?,
+            links: self.is_links(parent, name)?,
         })
+    }
+
+    /// Resolves a name. A whiteout of another backend in `.links` hides what is not shown anyway.
+    fn resolved(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        upper: Option<&Stat>,
+        lower: Option<&Stat>,
+    ) -> Outcome<Resolution> {
+        let whiteout = upper.is_some_and(Stat::is_zero_device);
+        if whiteout && self.is_links(parent, name)? {
+            return Ok(Resolution::Absent);
+        }
+        Ok(resolve(probe(upper), probe(lower)))
+    }
+
+    /// Whether a name is `.links` or in it.
+    pub(super) fn is_links(&self, parent: NodeId, name: &[u8]) -> Outcome<bool> {
+        let at_top = |parent, name: &[u8]| parent == NodeId::ROOT && name == LINKS;
+        match parent {
+            NodeId::ROOT => Ok(at_top(parent, name)),
+            _ => self
+                .table
+                .with(parent, |node| at_top(node.parent, &node.name)),
+        }
     }
 }
 

@@ -149,8 +149,12 @@ impl MergedFs {
         } else {
             ends.flags
         };
-        let (old, new) = ((from_dir.fd(), from.1), (to_dir.fd(), to.1));
-        let renamed = self.upper.rename(old, new, flags);
+        let old = (from_dir.fd(), from.1);
+        let renamed = if ends.source.upper_is_dir() && target.whiteout() && flags == 0 {
+            self.replace_whiteout(old, (to_dir, to.1), target)
+        } else {
+            self.upper.rename(old, (to_dir.fd(), to.1), flags)
+        };
         if moved.is_some() && moved == met {
             // Two names of one object: the rename did nothing.
             return renamed;
@@ -165,15 +169,16 @@ impl MergedFs {
         Ok(())
     }
 
-    /// Whether an upper directory is to stand where repair took a lower one, or all that it held,
-    /// out of sight: it must be opaque then.
+    /// Whether an upper directory is to stand where a whiteout hides a lower one, or where repair
+    /// took it, or all that it held, out of sight: it must be opaque then.
     fn covers(&self, ends: &Ends<'_>) -> bool {
+        let target = &ends.target;
         let emptied = |stat: Stat| self.hidden.hides_in((stat.ino, stat.birth));
-        let merged = ends.target.shown == Resolution::Merged;
-        self.hidden.any()
-            && !ends.exchange()
+        let merged = target.shown == Resolution::Merged;
+        let repaired = || target.conceals_dir() || merged && target.lower.is_some_and(emptied);
+        !ends.exchange()
             && ends.source.upper_is_dir()
-            && (ends.target.conceals_dir() || merged && ends.target.lower.is_some_and(emptied))
+            && (target.whiteout() && target.lower_has_dir() || self.hidden.any() && repaired())
     }
 
     /// Marks the directory that is about to be moved; returns it unless it was marked already.

@@ -109,24 +109,38 @@ impl MergedFs {
     /// Moves a directory from its reserved name to its own.
     fn place(&self, stage: &[u8], dir: &UpperDir, name: &[u8], survey: &Survey) -> Outcome<()> {
         let top = self.upper.root();
-        let (from, to) = ((top.as_fd(), stage), (dir.fd(), name));
-        let arrive = || match self.upper.rename(from, to, NOREPLACE) {
-            // A filesystem that knows no such flag.
-            Err(Errno::INVAL) => self.upper.rename(from, to, 0),
-            other => other,
-        };
-        if !survey.whiteout() {
-            return arrive().map_err(taken_is_stale);
+        let from = (top.as_fd(), stage);
+        if survey.whiteout() {
+            return self.replace_whiteout(from, (dir, name), survey);
         }
+        self.arrive(from, (dir.fd(), name)).map_err(taken_is_stale)
+    }
+
+    /// Moves a directory to where a whiteout stands, which goes.
+    pub(super) fn replace_whiteout(
+        &self,
+        from: (BorrowedFd<'_>, &[u8]),
+        (dir, name): (&UpperDir, &[u8]),
+        survey: &Survey,
+    ) -> Outcome<()> {
+        let to = (dir.fd(), name);
         match self.upper.rename(from, to, EXCHANGE) {
             Ok(()) => {
-                if let Err(why) = self.upper.unlink(self.upper.root().as_fd(), stage) {
-                    log::warn!("remove whiteout {}: {why}", stage.escape_ascii());
+                if let Err(why) = self.upper.unlink(from.0, from.1) {
+                    log::warn!("remove whiteout {}: {why}", from.1.escape_ascii());
                 }
                 Ok(())
             }
-            Err(Errno::INVAL) => self.uncovered(dir, name, survey, arrive),
+            Err(Errno::INVAL) => self.uncovered(dir, name, survey, || self.arrive(from, to)),
             Err(errno) => Err(errno),
+        }
+    }
+
+    fn arrive(&self, from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8])) -> Outcome<()> {
+        match self.upper.rename(from, to, NOREPLACE) {
+            // A filesystem that knows no such flag.
+            Err(Errno::INVAL) => self.upper.rename(from, to, 0),
+            other => other,
         }
     }
 

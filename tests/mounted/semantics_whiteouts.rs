@@ -130,3 +130,73 @@ for_each_mode!(
         }
     }
 );
+
+for_each_mode!(
+    /// A whiteout that the kernel's OverlayFS left in `.links`, or of it, when a lower link was
+    /// removed there: no link and no device, and in nobody's way.
+    a_whiteout_of_a_lower_link,
+    |fx| {
+        fx.lower().file(".links/used", "l").file(".links/gone", "l");
+        fx.upper().whiteout(".links/gone").file(".links/own", "u");
+        let m = fx.mount();
+        assert_eq!(kind_of(&m.path(".links/gone")), None);
+        if !fx.on_kernel() {
+            lists(&m.path(".links"), &["own"]);
+            assert!(make_zero_device(&m.path(".links/device")).is_err());
+            make_zero_device(&m.path("device")).must();
+            let moved = rename(&m.path("device"), &m.path(".links/device"), RenameFlags::empty());
+            fails(Errno::XDEV, "a device", moved);
+            fs::remove_file(m.path("device")).must();
+        }
+        fs::hard_link(m.path(".links/own"), m.path(".links/gone")).must();
+        reads(&m.path(".links/gone"), "u");
+        fs::remove_file(m.path(".links/gone")).must();
+        assert_eq!(kind_of(&m.path(".links/gone")), None);
+    }
+);
+
+for_each_mode!(
+    /// The same of all of `.links`.
+    a_whiteout_of_the_lower_links,
+    |fx| {
+        fx.lower().file(".links/used", "l");
+        fx.upper().whiteout(".links");
+        let m = fx.mount();
+        assert_eq!(kind_of(&m.path(".links")), None);
+        lists(&m.path(""), &[]);
+        fs::create_dir(m.path(".links")).must();
+        fs::write(m.path(".links/new"), "new").must();
+        lists(&m.path(".links"), &["new"]);
+    }
+);
+
+for_each_mode!(
+    /// A directory is moved to where a whiteout of the kernel's OverlayFS hides a lower name, as Nix
+    /// moves what it has built: nothing of the lower shows in it, also for the next mount.
+    a_directory_moved_over_a_whiteout,
+    |fx| {
+        fx.lower().file("tree/low", "lower").file("file", "lower");
+        fx.lower().file("d/tree/low", "lower").file("d/file", "lower");
+        for name in ["tree", "file", "d/tree", "d/file"] {
+            fx.upper().whiteout(name);
+        }
+        let names = ["tree", "file", "d/tree", "d/file"];
+        let m = fx.mount();
+        for name in names {
+            fs::create_dir(m.path("new")).must();
+            fs::write(m.path("new/own"), name).must();
+            let no_replace = if name == "tree" { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+            rename(&m.path("new"), &m.path(name), no_replace).must();
+            assert_eq!(kind_of(&m.path("new")), None);
+            lists(&m.path(name), &["own"]);
+            assert_eq!(kind_of(&m.path(name).join("low")), None);
+        }
+        lists(&fx.upper().path(""), &["d", "file", "tree"]);
+        drop(m);
+        let m = fx.mount();
+        for name in names {
+            lists(&m.path(name), &["own"]);
+            reads(&m.path(name).join("own"), name);
+        }
+    }
+);

@@ -4,7 +4,7 @@ set -euEo pipefail
 # In one stream, so that what fails stands below its step.
 exec 3>&1 2>&1
 
-src=/mnt/src lower=/mnt/lower upper=/mnt/upper work=/mnt/work state=/mnt/state root=/mnt/m
+src=/mnt/src lower=/mnt/lower upper=/mnt/upper work=/mnt/upper.work state=/mnt/state root=/mnt/m
 tmp=/mnt/tmp
 merged=$root/nix/store
 lower_store=$lower/nix/store
@@ -82,8 +82,20 @@ below() {
 
 world=$(dirname "${BASH_SOURCE[0]}")/world.nix
 build() { nix-build --quiet --store "$url" --no-out-link "$world" "$@"; }
+# Builds the four outputs of one round: a directory, a file, a tree of symlinks, a symlink.
+round_of() { echo -A round --argstr n "$1"; }
+# The lower store's owner is somebody else, unless a group says otherwise.
+owned() { below "$@"; }
+build_below() {
+    owned nix-build --quiet --store "local?root=$lower" --no-out-link "$world" "$@"
+}
 lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }
 
+# Verifies, and requires that nothing is wrong.
+finds_none() {
+    store --verify --check-contents >$tmp/verify.log 2>&1 || { cat $tmp/verify.log; die "verify found fault"; }
+    if grep -qE 'modified|disappeared|error' $tmp/verify.log; then die "verify found fault"; fi
+}
 # Canonical as Nix leaves it, and seen with the same identity through the mount.
 sealed() {
     local m u
@@ -101,9 +113,10 @@ sealed() {
 mount_merged() {
     case $BACKEND-$MODE in
         fuse-*) overstore mount "$@" "$url" 2>>$tmp/driver.log ;;
-        kernel-root) mount -t overlay overlay \
+        kernel-*) overstore mount --backend kernel "$@" "$url" ;;
+        overlay-root) mount -t overlay overlay \
             -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work" "$merged" ;;
-        kernel-userns) mount -t overlay overlay \
+        overlay-userns) mount -t overlay overlay \
             -o "lowerdir=$lower_store,upperdir=$upper,workdir=$work,userxattr" "$merged" ;;
     esac
     same "$(findmnt -no SOURCE "$merged")" overlay "source of the mount"
@@ -112,12 +125,15 @@ mount_merged() {
 # The kernel's overlay shows what was removed underneath only after a remount; the driver at once,
 # which the barrier makes exact.
 refresh() {
-    if fuse_only; then overstore sync "$merged"
-    else LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged"; fi
+    case $BACKEND in
+        fuse) overstore sync "$merged" ;;
+        kernel) overstore-refresh "$merged" ;;
+        overlay) LIBMOUNT_FORCE_MOUNT2=always mount -o remount "$merged" ;;
+    esac
 }
 
 unmount_merged() {
-    if fuse_only; then overstore umount "$merged"; else umount "$merged"; fi
+    if [ "$BACKEND" = overlay ]; then umount "$merged"; else overstore umount "$merged"; fi
     if findmnt "$merged" >/dev/null; then die "still mounted: $merged"; fi
     if fuse_only; then soon no_driver; fi
 }

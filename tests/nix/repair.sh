@@ -2,32 +2,7 @@
 # `nix-store --verify --check-contents --repair` of corrupted files and directories in both layers,
 # with repair off and on, from a substituter and by building again, by Nix itself and by its daemon.
 . "$(dirname "$(realpath "$0")")/common.sh"
-
-good=$tmp/good cache=$tmp/cache
-# The lower store's owner is somebody else; once a plain user himself.
-owned() { below "$@"; }
-build_below() {
-    owned nix-build --quiet --store "local?root=$lower" --no-out-link "$world" "$@"
-}
-sound() { echo -A "sound$1" --argstr n "$2"; }
-
-# Changes some bytes, in a directory also names, and nothing that stat shows of the object.
-corrupt() {
-    local file=$1
-    if [ -d "$1" ]; then
-        file=$1/deep/deeper/text
-        chmod u+w "$1" "$1/deep"
-        rm "$1/link"
-        echo extra >"$1/deep/extra"
-        chmod 0444 "$1/deep/extra"
-        touch -d @1 "$1/deep/extra" "$1/deep" "$1"
-        chmod u-w "$1" "$1/deep"
-    fi
-    chmod u+w "$file"
-    echo WRONG | dd of="$file" conv=notrunc status=none
-    chmod u-w "$file"
-    touch -d @1 "$file"
-}
+. "$(dirname "$(realpath "$0")")/sound.sh"
 
 # Four objects in the lower store, corrupt before anybody looks at them through the mount: finished
 # objects are trusted. Two can be had from a binary cache, the others only by building them.
@@ -41,7 +16,7 @@ corrupt_lower() {
     # the mount owner's.
     unrepaired+=("${denied[@]}") denied=()
     case $MODE-$BACKEND in
-        user-* | userns-kernel)
+        user-* | userns-kernel | userns-overlay)
             [ -O $lower_store ] || denied=("${lower_ones[1]}" "${lower_ones[3]}") ;;
     esac
     mkdir -p $good
@@ -64,34 +39,9 @@ corrupt_upper() {
     done
 }
 
-# What there is, but for what only repair works with.
-tree() {
-    (
-        cd "$1"
-        find . -mindepth 1 -name .links -prune -o -name '*.lock' -o \
-            -printf '%y %m %U %s %T@ %p -> %l\n' | sort
-        find . -mindepth 1 -name .links -prune -o -name '*.lock' -o -type f -print0 |
-            sort -z | xargs -0 sha256sum
-    )
-}
 rows() {
     sqlite3 "$state/db/db.sqlite" "select 'path', * from ValidPaths; select 'reference', * from Refs;
         select 'output', * from DerivationOutputs" | sort
-}
-verify() { store --verify --check-contents "$@" >$tmp/verify.log 2>&1; }
-repair() { verify --repair --option substituters "file://$cache"; }
-is_sound() {
-    for path in "$@"; do
-        diff -r --no-dereference "$good/${path##*/}" "$(in_merged "$path")" || die "$path is wrong"
-        same "$(find "$(in_merged "$path")" ! -type l \( -perm /222 -o ! -newermt @0 -o -newermt @1 \))" \
-            "" "what is not as Nix leaves it"
-    done
-}
-is_wrong() {
-    for path in "$@"; do
-        ! diff -r --no-dereference "$good/${path##*/}" "$(in_merged "$path")" >$tmp/diff.log ||
-            die "$path should be corrupt"
-    done
 }
 # Nix finds these modified, what could not be repaired before, and nothing else.
 finds_wrong() {
@@ -100,10 +50,6 @@ finds_wrong() {
     fails verify
     same "$(sed -En 's/^path .([^ ]*). was modified!.*/\1/p' $tmp/verify.log | sort)" \
         "$(printf '%s\n' "$@" | sort)" "modified objects"
-}
-finds_none() {
-    verify || { cat $tmp/verify.log; die "verify found fault"; }
-    if grep -qE 'modified|disappeared|error' $tmp/verify.log; then die "verify found fault"; fi
 }
 nothing_is_left() {
     if fuse_only; then
@@ -214,7 +160,7 @@ scenario() {
 
     corrupt_lower daemon
     step "mount with repair on"
-    mount_merged -o repair
+    if fuse_only; then mount_merged -o repair; else mount_merged; fi
     start_daemon
     url=$daemon_url
     switch off

@@ -3,7 +3,7 @@
 # usage: scenario.sh GROUP MODE BACKEND
 #   GROUP    the file of steps beside this one: objects, builds...
 #   MODE     root | userns (root of a user namespace) | user (a plain user with fusermount3)
-#   BACKEND  fuse (overstore) | kernel (OverlayFS, the control)
+#   BACKEND  fuse | kernel (both mounted by overstore) | overlay (OverlayFS without it, the control)
 # Everything lies in /mnt. As root this makes the lower store and hashes it before and after; the
 # steps in between run in the mode that is asked for. A group whose lower store changes meanwhile
 # asks for that by `below` (common.sh): its owner, a process of root, runs the command between two
@@ -88,11 +88,42 @@ keep_lower() {
     same_lower "in the end"
 }
 
+# The mount helper and its other name, where mount(8) and Nix find them.
+install_helper() {
+    ln -s mount.overstore /run/bin/overstore-refresh
+    mkdir /run/sbin
+    cp -a /usr/sbin/. /run/sbin/
+    ln -s /run/bin/mount.overstore /run/bin/overstore /run/sbin/
+    mount --bind /run/sbin /usr/sbin
+}
+[ ! -e /run/bin/mount.overstore ] || install_helper
+
+case $MODE in
+    root) as=() ;;
+    userns) as=("${plain[@]}" unshare --user --map-root-user --mount) ;;
+    user) as=("${plain[@]}") ;;
+esac
+# Whether this kernel mounts an overlay of what is in /mnt; tests/nix.rs knows the exit status.
+try_overlay() {
+    local why place=/mnt/try attr=userxattr
+    [ "$MODE" != root ] || attr=index=off
+    mkdir -p $place/{l,u,w,m}
+    chown "$owner" $place/{u,w}
+    if ! why=$("${as[@]}" unshare --mount mount -t overlay overlay $place/m \
+        -o lowerdir=$place/l,upperdir=$place/u,workdir=$place/w,$attr 2>&1); then
+        echo "no overlay in $MODE mode: ${why##*$'\n'}"
+        exit 77
+    fi
+    rm -rf $place
+}
+if ! fuse_only; then try_overlay; fi
+
 step "the lower store"
 private=/root/scenario
 mkdir $private $keeper
 make_lower
 root_lower
+[ $group-$MODE != cross-userns ] || chown -Rh "$owner" $lower
 manifest >$private/lower
 objects() { grep -F " $lower_store/" "$1" | grep -vF " $lower_store/.links"; }
 objects $private/lower >$private/start
@@ -103,11 +134,6 @@ owner_of_lower=$!
 mkdir -p "$root" $upper $work $state $merged $tmp
 chown -R "$owner" "$root" $upper $work $state $tmp $HOME
 rc=0
-case $MODE in
-    root) as=() ;;
-    userns) as=("${plain[@]}" unshare --user --map-root-user --mount) ;;
-    user) as=("${plain[@]}") ;;
-esac
 "${as[@]}" bash "$here/$group.sh" || rc=$?
 if [ $rc != 0 ]; then
     if [ -s $tmp/driver.log ]; then echo "the driver's log:"; cat $tmp/driver.log; fi

@@ -4,11 +4,6 @@
 . "$(dirname "$(realpath "$0")")/common.sh"
 
 below_store() { below nix-store --store "local?root=$lower" "$@"; }
-build_below() {
-    below nix-build --quiet --store "local?root=$lower" --no-out-link "$world" "$@"
-}
-# Builds the four outputs of one round: a directory, a file, a tree of symlinks, a symlink.
-round_of() { echo -A round --argstr n "$1"; }
 
 # What is seen of some objects: all but the link count and size of directories, which merged ones
 # do not have, and every content.

@@ -66,7 +66,9 @@ impl Model {
             return Err(Errno::EXIST);
         }
         let (directory, _) = at.split().ok_or(Errno::EXIST)?;
-        if body == Body::Device && self.rules == Rules::Kernel {
+        let (_, name) = at.split().ok_or(Errno::EXIST)?;
+        let hides = self.rules == Rules::Kernel || self.is_links(slot.parent, &name);
+        if body == Body::Device && hides {
             return Err(Errno::PERM);
         }
         self.upper_of(&directory)?;

@@ -93,18 +93,30 @@ impl Model {
 
     /// Returns what both layers have under `name` of a directory that is seen.
     pub(crate) fn slot(&self, parent: Seen, name: &Name) -> Slot {
-        let is_links = parent == Self::top() && name == b".links";
-        let lower = match self.rules == Rules::Here && is_links {
+        let lower = match self.rules == Rules::Here && parent == Self::top() && name == b".links" {
             true => None,
             false => parent.lower.and_then(|ino| self.lower.child(ino, name)),
         };
         let lower = lower.filter(|ino| self.lower.get(*ino).body != Body::Device);
         let upper = parent.upper.and_then(|ino| self.upper.child(ino, name));
+        // A whiteout hides a lower link, and those are not shown here anyway.
+        let links = self.is_links(parent, name);
+        let upper = upper.filter(|ino| !links || self.upper.get(*ino).body != Body::Device);
         Slot {
             upper,
             lower,
             parent,
         }
+    }
+
+    /// Whether this driver shows nothing of the lower there: `.links`, and what is in it.
+    fn is_links(&self, parent: Seen, name: &Name) -> bool {
+        let links = Seen {
+            upper: self.upper.child(TOP, &b".links".to_vec()),
+            lower: None,
+        };
+        let there = parent == Self::top() && name == b".links";
+        self.rules == Rules::Here && (there || parent == links)
     }
 
     /// The table of docs/semantics.md, "Reading".

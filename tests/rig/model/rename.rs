@@ -79,7 +79,9 @@ impl Model {
 
     fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
         // It would hide what the lower has there.
-        if *self.body(plan.moved) == Body::Device && plan.target.lower.is_some() {
+        let (_, name) = plan.to.split().ok_or(Errno::BUSY)?;
+        let hides = plan.target.lower.is_some() || self.is_links(plan.target.parent, &name);
+        if *self.body(plan.moved) == Body::Device && hides {
             return Err(Errno::XDEV);
         }
         let lower_only = |seen: Seen| seen.is_lower_only();
@@ -109,11 +111,16 @@ impl Model {
         }
     }
 
-    /// A directory that is merged, or would be where it goes, stays where it is.
+    /// A directory that is merged, or would be where it goes, stays where it is. Where a whiteout
+    /// hides the lower one it is marked opaque.
     fn may_land(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
-        let over = target
-            .lower
-            .is_some_and(|ino| self.lower.get(ino).body.is_dir());
+        let whiteout = target
+            .upper
+            .is_some_and(|ino| self.upper.get(ino).body == Body::Device);
+        let over = !whiteout
+            && target
+                .lower
+                .is_some_and(|ino| self.lower.get(ino).body.is_dir());
         match self.body(moved).is_dir() && (moved.is_merged() || over) {
             true => Err(Errno::XDEV),
             false => Ok(()),
