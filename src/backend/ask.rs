@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Asking what may never answer, from a process of its own.
 //!
-//! Invariant: the answer comes within the given time. A thread that waits for a filesystem which has
-//! taken its request and hangs cannot be ended, and would keep this process from ending; a process
-//! can be left behind.
+//! Invariants: the answer comes within the given time, and no thread is started. A thread that waits
+//! for a filesystem which has taken its request and hangs cannot be ended, and would keep this
+//! process from ending; a process can be left behind.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the process that was asked ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,24 +32,35 @@ pub(super) fn ask<I: AsRef<OsStr>>(
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    Ok(collect(child, patience).unwrap_or(Answer::Late))
+    collect(child, patience)
 }
 
-fn collect(mut child: Child, patience: Duration) -> Option<Answer> {
-    let (send, receive) = mpsc::channel();
-    let mut pipe = child.stdout.take()?;
-    thread::spawn(move || {
-        let mut text = Vec::new();
-        let read = pipe.read_to_end(&mut text);
-        drop(send.send(read.map(|_| text)));
-    });
-    match receive.recv_timeout(patience) {
-        Ok(Ok(text)) => Some(Answer::Ended(child.wait().ok()?.code(), text)),
-        _ => {
-            if let Err(why) = child.kill() {
-                log::debug!("end the process that was asked: {why}");
+/// Reads what `child` writes until it closes its output, within `patience`. Without a thread: some
+/// callers fork or change their namespace next, which only a process of one thread may do.
+fn collect(mut child: Child, patience: Duration) -> io::Result<Answer> {
+    let deadline = Instant::now() + patience;
+    let mut text = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        let mut part = [0; 4096];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut ready = [PollFd::new(&pipe, PollFlags::IN)];
+            match poll(&mut ready, Timespec::try_from(left).ok().as_ref()) {
+                Ok(0) => {
+                    if let Err(why) = child.kill() {
+                        log::debug!("end the process that was asked: {why}");
+                    }
+                    return Ok(Answer::Late);
+                }
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(why) => return Err(why.into()),
             }
-            None
+            match pipe.read(&mut part)? {
+                0 => break,
+                length => text.extend_from_slice(&part[..length]),
+            }
         }
     }
+    Ok(Answer::Ended(child.wait()?.code(), text))
 }

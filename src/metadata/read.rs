@@ -159,9 +159,9 @@ fn is_unlogged(path: &Path) -> Result<bool> {
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
         Err(why) => Err(Error::on("read", path, why).hint(UNUSABLE)),
     };
-    // SQLite would create a log that is missing, also for a reader.
+    // Also for a reader, SQLite would create a log that is missing, and change the mode of an empty one.
     match (size(beside("-wal"))?, size(beside("-shm"))?) {
-        (None, _) | (Some(0), None) => return Ok(true),
+        (None | Some(0), _) => return Ok(true),
         (Some(_), Some(_)) => return Ok(false),
         (Some(_), None) => {}
     }
