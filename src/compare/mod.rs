@@ -212,3 +212,7 @@ impl Job<'_> {
 fn unreadable(path: &Path, why: rustix::io::Errno) -> Error {
     Error::on("read", path, why)
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;
