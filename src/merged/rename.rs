@@ -2,7 +2,8 @@
 //! Moving names.
 //!
 //! Invariant: a rename is one `renameat2` in the upper or nothing; with repair also a change of
-//! what is hidden, which is undone if that fails.
+//! what is hidden, which is undone if that fails. A whiteout that a directory replaces goes by a
+//! second call, which leaves it at the old name if the driver ends in between.
 
 use super::directory::{UpperDir, errno};
 use super::locate::Sides;
@@ -150,7 +151,10 @@ impl MergedFs {
             ends.flags
         };
         let (old, new) = ((from_dir.fd(), from.1), (to_dir.fd(), to.1));
-        let renamed = self.upper.rename(old, new, flags);
+        let renamed = match target.whiteout() && ends.source.upper_is_dir() {
+            true => self.rename_over_whiteout(ends, (from_dir, to_dir)),
+            false => self.upper.rename(old, new, flags),
+        };
         if moved.is_some() && moved == met {
             // Two names of one object: the rename did nothing.
             return renamed;
@@ -163,6 +167,26 @@ impl MergedFs {
             self.table.moved(id, to, from);
         }
         Ok(())
+    }
+
+    /// Puts a directory in the place of a whiteout, over which no directory can be moved: the two are
+    /// exchanged, and the whiteout goes.
+    fn rename_over_whiteout(&self, ends: &Ends<'_>, dirs: (&UpperDir, &UpperDir)) -> Outcome<()> {
+        let (old, new) = ((dirs.0.fd(), ends.from.1), (dirs.1.fd(), ends.to.1));
+        match self.upper.rename(old, new, EXCHANGE) {
+            Ok(()) => {}
+            // A filesystem that knows no such flag.
+            Err(Errno::INVAL) => {
+                let arrive = || self.upper.rename(old, new, 0);
+                return self.uncovered(dirs.1, ends.to.1, &ends.target, arrive);
+            }
+            Err(errno) => return Err(errno),
+        }
+        self.upper.unlink(old.0, old.1).inspect_err(|_| {
+            if let Err(why) = self.upper.rename(old, new, EXCHANGE) {
+                log::warn!("move {} back: {why}", ends.from.1.escape_ascii());
+            }
+        })
     }
 
     /// Whether an upper directory is to stand where repair took a lower one, or all that it held,
