@@ -62,6 +62,10 @@ impl MergedFs {
             }
         })?;
         let (dir, survey) = self.free_name(parent, name)?;
+        if survey.lower_present() && self.upper.stat(object.as_fd())?.is_zero_device() {
+            // It would hide the lower name instead of being shown.
+            return Err(Errno::XDEV);
+        }
         let _moving = self.moving.read();
         self.uncovered(&dir, name, &survey, || {
             self.upper.link(object.as_fd(), dir.fd(), name)

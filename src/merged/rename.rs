@@ -2,7 +2,8 @@
 //! Moving names.
 //!
 //! Invariant: a rename is one `renameat2` in the upper or nothing; with repair also a change of
-//! what is hidden, which is undone if that fails.
+//! what is hidden, which is undone if that fails. A whiteout that a directory replaces goes by a
+//! second call, which leaves it at the old name if the driver ends in between.
 
 use super::directory::{UpperDir, errno};
 use super::locate::Sides;
@@ -149,11 +150,10 @@ impl MergedFs {
         } else {
             ends.flags
         };
-        let old = (from_dir.fd(), from.1);
-        let renamed = if ends.source.upper_is_dir() && target.whiteout() && flags == 0 {
-            self.replace_whiteout(old, (to_dir, to.1), target)
-        } else {
-            self.upper.rename(old, (to_dir.fd(), to.1), flags)
+        let (old, new) = ((from_dir.fd(), from.1), (to_dir, to.1));
+        let renamed = match target.whiteout() && ends.source.upper_is_dir() {
+            true => self.replace_whiteout(old, new, target),
+            false => self.upper.rename(old, (to_dir.fd(), to.1), flags),
         };
         if moved.is_some() && moved == met {
             // Two names of one object: the rename did nothing.

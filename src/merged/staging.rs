@@ -125,12 +125,11 @@ impl MergedFs {
     ) -> Outcome<()> {
         let to = (dir.fd(), name);
         match self.upper.rename(from, to, EXCHANGE) {
-            Ok(()) => {
-                if let Err(why) = self.upper.unlink(from.0, from.1) {
-                    log::warn!("remove whiteout {}: {why}", from.1.escape_ascii());
+            Ok(()) => self.upper.unlink(from.0, from.1).inspect_err(|_| {
+                if let Err(why) = self.upper.rename(from, to, EXCHANGE) {
+                    log::warn!("move {} back: {why}", from.1.escape_ascii());
                 }
-                Ok(())
-            }
+            }),
             Err(Errno::INVAL) => self.uncovered(dir, name, survey, || self.arrive(from, to)),
             Err(errno) => Err(errno),
         }

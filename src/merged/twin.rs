@@ -11,9 +11,9 @@ use super::locate::Circle;
 use super::lookup::is_sealed;
 use super::node::{Merging, Node, NodeId, Place, sign};
 use super::{MergedFs, Notice, Outcome};
-use crate::layer::{Errno, Kind, LayerId, Stat};
-use hashbrown::HashMap;
-use std::os::fd::AsFd;
+use crate::layer::{Errno, Kind, LayerId, Listed, Stat};
+use hashbrown::{HashMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// How long a change of a name may take.
@@ -80,7 +80,8 @@ impl MergedFs {
                 return Ok(healed);
             };
             if known.is_some() {
-                return Ok(self.adopt(node, parent, &now)? || healed);
+                let other = self.lives_on(node, parent, &name);
+                return Ok(other || self.adopt(node, parent, &now)? || healed);
             }
             healed |= self.renumber(node, parent, &now)?;
         }
@@ -118,12 +119,24 @@ impl MergedFs {
             here.then_some(node.upper.is_some())
         });
         match upper {
+            Ok(Some(true)) if self.lives_on(id, NodeId::ROOT, name) => Ok(()),
             Ok(Some(true)) => self.adopt(id, NodeId::ROOT, twin).map(drop),
             Ok(Some(false)) if self.lower.renumbers() => {
                 self.renumber(id, NodeId::ROOT, twin).map(drop)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the object of a node whose name `name` in `parent` went has other names that are known.
+    /// Its node is theirs alone then: they do not lead to the twin.
+    fn lives_on(&self, id: NodeId, parent: NodeId, name: &[u8]) -> bool {
+        let only = self.table.with(id, |node| node.is_only_at(parent, name));
+        let others = only == Ok(false);
+        if others {
+            self.table.gone(id, parent, name);
+        }
+        others
     }
 
     fn adopt(&self, id: NodeId, parent: NodeId, twin: &Stat) -> Outcome<bool> {
@@ -199,12 +212,15 @@ impl MergedFs {
         let mut children = self.upper_nodes();
         let mut pending = vec![top];
         while let Some(parent) = pending.pop() {
-            let Some(below) = children.remove(&parent) else {
-                continue;
-            };
+            let below = children.remove(&parent).unwrap_or_default();
             let dir = self.dir_fd(parent, LayerId::Lower)?;
+            self.uncover(parent, dir.as_fd(), &below)?;
             for (id, (_, name)) in below {
                 if self.hides(parent, dir.as_fd(), &name)? {
+                    continue;
+                }
+                if self.lives_on(id, parent, &name) {
+                    self.notify(Notice::Name { parent, name });
                     continue;
                 }
                 let twin = self.lower.probe(dir.as_fd(), &name)?;
@@ -223,13 +239,35 @@ impl MergedFs {
         Ok(())
     }
 
-    /// Returns every node with an upper object, by parent.
-    pub(super) fn upper_nodes(&self) -> HashMap<NodeId, Vec<(NodeId, Place)>> {
+    /// Has the kernel ask again for names that the upper side, which went, may have hidden: by a
+    /// whiteout, or because it was opaque. Those of known upper objects are looked after one by one.
+    fn uncover(
+        &self,
+        parent: NodeId,
+        dir: BorrowedFd<'_>,
+        below: &[(NodeId, Place)],
+    ) -> Outcome<()> {
+        let known: HashSet<&[u8]> = below.iter().map(|(_, (_, name))| &**name).collect();
+        self.lower.read_dir(dir, 0, |entry| {
+            if !entry.is_dots() && !known.contains(entry.name) {
+                let name = entry.name.into();
+                self.notify(Notice::Name { parent, name });
+            }
+            Ok::<_, Errno>(Listed::More)
+        })?;
+        self.notify(Notice::Contents { node: parent });
+        Ok(())
+    }
+
+    /// Returns every name of a node with an upper object, by parent.
+    fn upper_nodes(&self) -> HashMap<NodeId, Vec<(NodeId, Place)>> {
         let mut children: HashMap<_, Vec<_>> = HashMap::new();
         self.table.for_each(|id, node| {
             if node.upper.is_some() && node.held.is_none() {
-                let place = (node.parent, node.name.clone());
-                children.entry(node.parent).or_default().push((id, place));
+                for (parent, name) in node.places() {
+                    let place = (parent, name.into());
+                    children.entry(parent).or_default().push((id, place));
+                }
             }
         });
         children

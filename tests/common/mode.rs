@@ -20,6 +20,8 @@ pub(crate) const PLAIN_ID: u32 = 61234;
 const SCRATCH: &str = "OVERSTORE_TEST_SCRATCH";
 /// Set in the child: the program under test.
 const PROGRAM: &str = "OVERSTORE_TEST_PROGRAM";
+/// Set to test another build of the program.
+const OTHER: &str = "OVERSTORE_BIN";
 /// Turns "skipped" into a failure.
 const REQUIRE: &str = "OVERSTORE_REQUIRE";
 /// What a body prints, at the start of a line, before the reason for which it cannot run.
@@ -63,7 +65,8 @@ impl Mode {
 
 /// Returns the program under test.
 pub(crate) fn program() -> PathBuf {
-    std::env::var_os(PROGRAM).map_or_else(
+    let named = std::env::var_os(PROGRAM).or_else(|| std::env::var_os(OTHER));
+    named.map_or_else(
         || PathBuf::from(env!("CARGO_BIN_EXE_overstore")),
         PathBuf::from,
     )
@@ -125,6 +128,7 @@ fn enter(mode: Mode, scratch: &Path, test: &str) -> Output {
     let own: OsString = std::env::current_exe()
         .expect("a running test has a file")
         .into();
+    let program = program();
     let limit = std::env::var_os(LIMIT).unwrap_or_else(|| LIMIT_SECONDS.into());
     let words: [&OsStr; 9] = [
         OsStr::new("--signal=KILL"),
@@ -137,7 +141,7 @@ fn enter(mode: Mode, scratch: &Path, test: &str) -> Output {
         OsStr::new(mode.word()),
         scratch.as_os_str(),
         &own,
-        OsStr::new(env!("CARGO_BIN_EXE_overstore")),
+        program.as_os_str(),
         OsStr::new(test),
     ];
     Command::new("timeout")

@@ -5,7 +5,9 @@
 
 use super::check::{Must, text, within};
 use super::mode::{Mode, program};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::CString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -76,9 +78,9 @@ impl MountGuard {
             false => "index=off,userxattr",
         };
         let options = format!("{layers},xino=on,{off}");
-        run(Command::new("mount")
-            .args(["-t", "overlay", "overlay", "-o", &options])
-            .arg(merged));
+        let options = CString::new(options).must();
+        let mounted = mount("overlay", merged, "overlay", MountFlags::empty(), &*options);
+        mounted.unwrap_or_else(|error| panic!("mount {options:?}: {error}"));
         MountGuard {
             mode,
             merged: merged.to_owned(),
@@ -164,14 +166,18 @@ impl MountGuard {
             if !is_mounted(&self.merged) {
                 return true;
             }
-            let output = match self.mode {
-                Mode::user => Command::new("fusermount3")
-                    .arg("-u")
-                    .arg(&self.merged)
-                    .output(),
-                Mode::root | Mode::userns => Command::new("umount").arg(&self.merged).output(),
-            };
-            last = text(&output.must().stderr);
+            match self.mode {
+                Mode::user => {
+                    let mut command = Command::new("fusermount3");
+                    let output = command.arg("-u").arg(&self.merged).output();
+                    last = text(&output.must().stderr);
+                }
+                // Not umount(8): starting a program takes longer than all that it does here.
+                Mode::root | Mode::userns => match unmount(&self.merged, UnmountFlags::NOFOLLOW) {
+                    Ok(()) => return true,
+                    Err(error) => last = error.to_string(),
+                },
+            }
             false
         });
         if done {

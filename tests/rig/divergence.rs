@@ -90,7 +90,7 @@ pub(crate) const ROWS: [Row; 9] = [
         heading: WRITING,
         here: "a directory whose upper side still holds whiteouts is ENOTEMPTY",
         kernel: "removed or replaced when nothing shows inside",
-        why: "removing the upper side would uncover what they hide",
+        why: "removing the upper side would uncover what they hide: who removes an empty directory would get a full one",
         matches: |case| {
             *case.here == Outcome::Failed(Errno::NOTEMPTY) && *case.kernel == Outcome::Done
         },
@@ -118,8 +118,9 @@ pub(crate) const ROWS: [Row; 9] = [
 impl Case<'_> {
     fn places(&self) -> Vec<Place> {
         match self.op {
+            // Everything is seen in a new way.
+            None | Some(Op::HandOver) => self.before.under(Rules::Kernel).places().0,
             Some(op) => op.places().into_iter().cloned().collect(),
-            None => self.before.under(Rules::Kernel).places().0,
         }
     }
 

@@ -4,15 +4,13 @@
 //! Invariant: each real view is compared with the model of its own rules, always; the two models
 //! with each other until a row has allowed them to differ.
 
-use crate::common::check::Must;
-use crate::common::fixture::Fixture;
 use crate::divergence::{Case, ROWS, row};
 use crate::model::layer::build;
 use crate::model::{Model, Rules};
-use crate::mounted::{Backend, Mounted};
+use crate::mounted::{Backend, Mounted, Yard};
 use crate::op::{Op, Spec};
 use crate::outcome::{Outcome, Snapshot};
-use std::os::unix::fs::MetadataExt;
+use rustix::io::Errno;
 
 /// After how many steps everything is looked at.
 const LOOK: usize = 8;
@@ -22,58 +20,85 @@ pub(crate) type Hits = [usize; ROWS.len()];
 
 /// A model and the view that must be like it.
 struct Pair<'a> {
-    name: &'static str,
     model: Model,
     real: Mounted<'a>,
-    backend: Backend,
+}
+
+/// The rules by which a backend goes.
+fn rules_of(backend: Backend) -> Rules {
+    match backend {
+        Backend::Fuse => Rules::Here,
+        Backend::Kernel => Rules::Kernel,
+    }
 }
 
 impl Pair<'_> {
-    fn step(&mut self, op: &Op) -> Result<Outcome, String> {
+    fn is_here(&self) -> bool {
+        self.model.rules == Rules::Here
+    }
+
+    fn name(&self) -> &'static str {
+        if self.is_here() { "fuse" } else { "kernel" }
+    }
+
+    /// Returns who may go on with the layers, when it is the other's turn.
+    fn other(&self, yard: &Yard) -> Option<Backend> {
+        match self.real.backend() {
+            Backend::Kernel => Some(Backend::Fuse),
+            Backend::Fuse => {
+                (yard.has_kernel() && self.model.suits_kernel()).then_some(Backend::Kernel)
+            }
+        }
+    }
+
+    /// Unmounts and mounts again, with the other backend where it can.
+    fn hand_over(&mut self, yard: &Yard) -> Outcome {
+        let backend = self.other(yard).unwrap_or(self.real.backend());
+        self.real.mount(backend);
+        self.model = self.model.under(rules_of(backend));
+        Outcome::Done
+    }
+
+    fn step(&mut self, op: &Op, yard: &Yard) -> Result<Outcome, String> {
+        if *op == Op::HandOver {
+            return Ok(self.hand_over(yard));
+        }
         let changed = if op.is_outside() {
             self.real.lower_changes()
         } else {
             Vec::new()
         };
         if !changed.is_empty() {
-            return Err(format!("{}: the lower changed: {changed:#?}", self.name));
+            return Err(format!("{}: the lower changed: {changed:#?}", self.name()));
         }
+        let parted = !yard.is_privileged() && self.model.moves_onto_itself(op);
         let (model, real) = (self.model.apply(op), self.real.apply(op));
-        match model.describes(&real) {
+        match model.describes(&real) || (parted && real == Outcome::Failed(Errno::STALE)) {
             true => Ok(model),
             false => Err(format!(
                 "{}: {op}\n  answered {real:?}\n  instead of {model:?}",
-                self.name
+                self.name()
             )),
         }
     }
 
     fn look(&self, when: &str) -> Result<(), String> {
-        compare(
-            &self.model,
-            &self.real.snapshot(),
-            &format!("{}: {when}", self.name),
-        )
+        let when = format!("{}: {when}", self.name());
+        compare(&self.model, &self.real.snapshot(), &when)
     }
 
-    /// What must hold at the end; `other` mounts the layers as well.
-    fn finish(&mut self, other: Option<Backend>) -> Result<(), String> {
+    /// What must hold at the end.
+    fn finish(&mut self, yard: &Yard) -> Result<(), String> {
         self.look("at the end")?;
-        let _done = self.step(&Op::Remount)?;
+        let _done = self.step(&Op::Remount, yard)?;
         self.look("mounted again")?;
-        if let Some(backend) = other {
-            self.real.mount(backend);
-            let rules = if backend == Backend::Fuse {
-                Rules::Here
-            } else {
-                Rules::Kernel
-            };
-            let when = format!("{}: its layers mounted by the other", self.name);
-            compare(&self.model.under(rules), &self.real.snapshot(), &when)?;
+        if self.other(yard).is_some() {
+            let _done = self.hand_over(yard);
+            self.look("mounts the layers of the other")?;
         }
         match self.real.lower_changes() {
             changed if changed.is_empty() => Ok(()),
-            changed => Err(format!("{}: the lower changed: {changed:#?}", self.name)),
+            changed => Err(format!("{}: the lower changed: {changed:#?}", self.name())),
         }
     }
 }
@@ -86,13 +111,12 @@ fn compare(model: &Model, real: &Snapshot, when: &str) -> Result<(), String> {
     }
 }
 
-/// Everything but the times: the kernel sets some where nothing is changed.
+/// Everything but what a model leaves open: the kernel sets some times where nothing is changed.
 fn shown(model: &Model) -> Snapshot {
     let mut snapshot = model.snapshot();
-    snapshot
-        .entries
-        .values_mut()
-        .for_each(|entry| entry.mtime = None);
+    for entry in snapshot.entries.values_mut() {
+        (entry.mtime, entry.open_links) = (None, false);
+    }
     snapshot
 }
 
@@ -112,7 +136,7 @@ fn alike(here: &Model, kernel: &Model) -> bool {
 fn timeless(outcome: &Outcome) -> Outcome {
     let mut outcome = outcome.clone();
     if let Outcome::Stat(entry) = &mut outcome {
-        entry.mtime = None;
+        (entry.mtime, entry.open_links) = (None, false);
     }
     outcome
 }
@@ -137,31 +161,18 @@ fn allowed(case: &Case<'_>, here: &Model, kernel: &Model) -> Result<Option<usize
 }
 
 /// Runs `spec`; tells which rows it needed, or what was wrong.
-pub(crate) fn run(fx: &Fixture, spec: &Spec) -> Result<Hits, String> {
-    let scratch = std::fs::metadata(fx.scratch("")).must();
-    let owner = (scratch.uid(), rustix::process::getegid().as_raw());
+pub(crate) fn run(yard: &Yard, spec: &Spec) -> Result<Hits, String> {
     let (_, _, given) = build(&spec.given);
-    let pair = |name, rules, backend| Pair {
-        name,
-        model: Model::new(rules, spec, owner),
-        real: Mounted::new(fx, name, backend, &given),
-        backend,
+    let pair = |name, backend| Pair {
+        model: Model::new(rules_of(backend), spec, yard.owner()),
+        real: Mounted::new(yard, name, backend, &given),
     };
-    let mut pairs = vec![pair("fuse", Rules::Here, Backend::Fuse)];
-    if fx.mode().may_mount() {
-        pairs.push(pair("kernel", Rules::Kernel, Backend::Kernel));
+    let mut pairs = vec![pair("one", Backend::Fuse)];
+    if yard.has_kernel() {
+        pairs.push(pair("two", Backend::Kernel));
     }
-    let mut other = pairs
-        .iter()
-        .rev()
-        .map(|pair| pair.backend)
-        .collect::<Vec<_>>();
-    other.truncate(if pairs.len() == 2 { 2 } else { 0 });
-    let result = steps(&mut pairs, spec).and_then(|hits| {
-        let mut others = other.into_iter();
-        pairs
-            .iter_mut()
-            .try_for_each(|pair| pair.finish(others.next()))?;
+    let result = steps(&mut pairs, spec, yard).and_then(|hits| {
+        pairs.iter_mut().try_for_each(|pair| pair.finish(yard))?;
         Ok(hits)
     });
     pairs.into_iter().for_each(|pair| pair.real.remove());
@@ -177,7 +188,16 @@ struct Judge {
 
 impl Judge {
     fn judge(&mut self, case: &Case<'_>, pairs: &[Pair<'_>]) -> Result<(), String> {
-        if let (true, [here, kernel]) = (self.together, pairs) {
+        if let (true, [one, two]) = (self.together, pairs) {
+            let (here, kernel) = match (one.is_here(), two.is_here()) {
+                (true, false) => (one, two),
+                (false, true) => (two, one),
+                // The kernel cannot serve one of them: from here on there is no telling.
+                _ => {
+                    self.together = false;
+                    return Ok(());
+                }
+            };
             let found = allowed(case, &here.model, &kernel.model)?;
             found.into_iter().for_each(|row| self.hits[row] += 1);
             self.together = found.is_none();
@@ -186,48 +206,52 @@ impl Judge {
     }
 }
 
-fn steps(pairs: &mut Vec<Pair<'_>>, spec: &Spec) -> Result<Hits, String> {
+/// Does one operation with every pair; both models are judged by what is answered here and there.
+fn step(judge: &mut Judge, pairs: &mut [Pair<'_>], op: &Op, yard: &Yard) -> Result<(), String> {
+    let first = pairs.iter().position(Pair::is_here).unwrap_or(0);
+    let before = &pairs[first].model.clone();
+    let mut outcomes = Vec::new();
+    for pair in &mut *pairs {
+        outcomes.push(pair.step(op, yard)?);
+    }
+    let [one, two] = &outcomes[..] else {
+        return Ok(());
+    };
+    let (here, kernel) = if first == 0 { (one, two) } else { (two, one) };
+    let case = Case {
+        op: Some(op),
+        before,
+        here,
+        kernel,
+    };
+    judge.judge(&case, pairs)
+}
+
+fn steps(pairs: &mut Vec<Pair<'_>>, spec: &Spec, yard: &Yard) -> Result<Hits, String> {
     let mut judge = Judge {
         hits: Hits::default(),
         together: true,
     };
     pairs.iter().try_for_each(|pair| pair.look("at first"))?;
-    let (before, done) = (&pairs[0].model.clone(), &Outcome::Done);
-    judge.judge(
-        &Case {
-            op: None,
-            before,
-            here: done,
-            kernel: done,
-        },
-        pairs,
-    )?;
+    let first = Case {
+        op: None,
+        before: &pairs[0].model.clone(),
+        here: &Outcome::Done,
+        kernel: &Outcome::Done,
+    };
+    judge.judge(&first, pairs)?;
     for (number, op) in (1..).zip(&spec.ops) {
-        if matches!(op, Op::OutsideRemoveDuplicate(_)) && pairs.len() == 2 {
-            // The kernel's upper refers to its own objects: it cannot lose one behind its back.
-            pairs.pop().into_iter().for_each(|pair| pair.real.remove());
-        }
-        let before = &pairs[0].model.clone();
-        let outcomes = pairs
-            .iter_mut()
-            .map(|pair| pair.step(op))
-            .collect::<Result<Vec<_>, _>>();
-        let outcomes = outcomes.map_err(|what| format!("step {number}: {what}"))?;
-        if let [here, kernel] = &outcomes[..] {
-            judge.judge(
-                &Case {
-                    op: Some(op),
-                    before,
-                    here,
-                    kernel,
-                },
-                pairs,
-            )?;
+        step(&mut judge, pairs, op, yard).map_err(|what| format!("step {number}: {what}"))?;
+        if op.is_outside() && pairs.len() == 2 {
+            let lost = pairs
+                .iter()
+                .position(|pair| !pair.is_here() && !pair.model.suits_kernel());
+            lost.into_iter()
+                .for_each(|lost| pairs.remove(lost).real.remove());
         }
         if number % LOOK == 0 {
-            pairs
-                .iter()
-                .try_for_each(|pair| pair.look(&format!("after step {number}")))?;
+            let when = format!("after step {number}");
+            pairs.iter().try_for_each(|pair| pair.look(&when))?;
         }
     }
     Ok(judge.hits)

@@ -4,7 +4,7 @@
 //! Invariant: one seed is one specification.
 
 use crate::model::layer::build;
-use crate::model::{Model, Rules};
+use crate::model::{Model, Rules, Seen};
 use crate::op::{Access, Given, Manner, Name, Op, Place, Side, Spec, Thing};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -52,13 +52,14 @@ enum Verb {
     ReadDir,
     Stat,
     Remount,
+    HandOver,
     Add,
     Remove,
     Replace,
 }
 
 /// How often each verb comes.
-const WEIGHTS: [(u32, Verb); 24] = [
+const WEIGHTS: [(u32, Verb); 25] = [
     (6, Verb::Create),
     (6, Verb::Mkdir),
     (2, Verb::Symlink),
@@ -80,6 +81,7 @@ const WEIGHTS: [(u32, Verb); 24] = [
     (4, Verb::ReadDir),
     (4, Verb::Stat),
     (1, Verb::Remount),
+    (1, Verb::HandOver),
     (1, Verb::Add),
     (1, Verb::Remove),
     (1, Verb::Replace),
@@ -114,11 +116,13 @@ fn raw() -> impl Strategy<Value = Raw> {
     )
 }
 
-/// An object of a layer, as numbers: side, what, depth and names.
-fn raw_given() -> impl Strategy<Value = (bool, usize, usize, [usize; DEPTH], usize)> {
+/// An object of a layer, as numbers: side, what, depth, names and size.
+type RawGiven = (bool, usize, usize, [usize; DEPTH], usize);
+
+fn raw_given() -> impl Strategy<Value = RawGiven> {
     (
         any::<bool>(),
-        0..16_usize,
+        0..17_usize,
         1..=DEPTH,
         any::<[u8; DEPTH]>().prop_map(|names| names.map(usize::from)),
         0..SIZES.len(),
@@ -134,7 +138,7 @@ fn name(pick: usize) -> Name {
     }
 }
 
-fn given((upper, what, depth, names, size): (bool, usize, usize, [usize; DEPTH], usize)) -> Given {
+fn given((upper, what, depth, names, size): RawGiven) -> Given {
     let side = if upper { Side::Upper } else { Side::Lower };
     let mut place = Place(names[..depth].iter().map(|pick| name(*pick)).collect());
     // Big files are for the operations; here they would only cost time.
@@ -142,11 +146,11 @@ fn given((upper, what, depth, names, size): (bool, usize, usize, [usize; DEPTH],
         0..=4 => Thing::Dir,
         5..=9 => Thing::File(SIZES[size % 6]),
         10 | 11 => Thing::Link(Place(vec![name(names[DEPTH - 1])])),
-        12 => Thing::Symlink,
-        13 if upper => Thing::Opaque,
-        13 => Thing::Fifo,
-        14 if upper => Thing::Whiteout,
-        14 => Thing::Dir,
+        12 if upper => Thing::Opaque,
+        12 => Thing::Fifo,
+        13 | 14 if upper => Thing::Whiteout,
+        13 | 14 => Thing::Dir,
+        15 => Thing::Symlink,
         _ => {
             if names[0] % 8 == 0 {
                 place.0[0] = b".links".to_vec();
@@ -155,6 +159,34 @@ fn given((upper, what, depth, names, size): (bool, usize, usize, [usize; DEPTH],
         }
     };
     Given { side, place, thing }
+}
+
+/// Lets most marks of the upper hide something, and puts them before what would be in their way.
+fn hiding(raws: Vec<RawGiven>) -> Vec<Given> {
+    let mut all: Vec<_> = raws.into_iter().map(|raw| (raw.3[0], given(raw))).collect();
+    all.sort_by_key(|(_, one)| match (one.side, &one.thing) {
+        (Side::Lower, _) => 0,
+        (Side::Upper, Thing::Opaque) => 1,
+        (Side::Upper, Thing::Whiteout) => 2,
+        (Side::Upper, _) => 3,
+    });
+    let lower = all.iter().filter(|(_, one)| one.side == Side::Lower);
+    let hidden: Vec<_> = lower.map(|(_, one)| one.place.clone()).collect();
+    let filled: Vec<_> = hidden.iter().filter(|place| place.0.len() > 1).collect();
+    for (pick, one) in &mut all {
+        let stray = pick.is_multiple_of(16);
+        match one.thing {
+            Thing::Whiteout if !stray && !hidden.is_empty() => {
+                one.place = hidden[*pick % hidden.len()].clone();
+            }
+            Thing::Opaque if !stray && !filled.is_empty() => {
+                let inside = filled[*pick % filled.len()].split();
+                one.place = inside.map(|(directory, _)| directory).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    all.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Something that is there, or (one time in five) may not be.
@@ -166,8 +198,12 @@ fn existing(model: &Model, target: Target) -> Place {
     }
 }
 
-/// A name in a directory that is there.
+/// A name in a directory that is there; one time in four where a whiteout is.
 fn fresh(model: &Model, target: Target) -> Place {
+    let hidden = model.whiteouts();
+    if target.name % 64 < 16 && !hidden.is_empty() {
+        return hidden[target.index % hidden.len()].clone();
+    }
     let (_, directories) = model.places();
     let shallow: Vec<_> = directories
         .iter()
@@ -181,6 +217,26 @@ fn directory(model: &Model, target: Target) -> Place {
     match directories.len() {
         1 => existing(model, target),
         count => directories[1 + target.index % (count - 1)].clone(),
+    }
+}
+
+/// A directory; half of the time one of both layers, if there is one.
+fn merged(model: &Model, target: Target) -> Place {
+    let (_, mut directories) = model.places();
+    directories.remove(0);
+    directories.retain(|place| model.find(place).is_ok_and(Seen::is_merged));
+    match target.name.is_multiple_of(2) && !directories.is_empty() {
+        true => directories[target.index % directories.len()].clone(),
+        false => directory(model, target),
+    }
+}
+
+/// What is there; half of the time what is open, if anything is.
+fn in_use(model: &Model, target: Target) -> Place {
+    let open = model.open_places();
+    match target.name.is_multiple_of(2) && !open.is_empty() {
+        true => open[target.index % open.len()].clone(),
+        false => existing(model, target),
     }
 }
 
@@ -206,9 +262,9 @@ fn concrete(model: &Model, raw: Raw) -> Op {
             on_descriptor(model, raw)
         }
         Verb::Truncate => Op::Truncate(there(), size),
-        Verb::Unlink => Op::Unlink(there()),
-        Verb::Rmdir => Op::Rmdir(directory(model, target)),
-        Verb::RenameNew => Op::Rename(there(), fresh(model, other), manner),
+        Verb::Unlink => Op::Unlink(in_use(model, target)),
+        Verb::Rmdir => Op::Rmdir(merged(model, target)),
+        Verb::RenameNew => Op::Rename(in_use(model, target), fresh(model, other), manner),
         Verb::RenameOnto => Op::Rename(there(), existing(model, other), manner),
         Verb::Link => Op::Link(there(), fresh(model, other)),
         Verb::Chmod => Op::Chmod(there(), [0o755, 0o700, 0o750, 0o711][choice % 4]),
@@ -216,6 +272,7 @@ fn concrete(model: &Model, raw: Raw) -> Op {
         Verb::ReadDir => Op::ReadDir(directory(model, target)),
         Verb::Stat => Op::Stat(there()),
         Verb::Remount => Op::Remount,
+        Verb::HandOver => Op::HandOver,
         Verb::Add | Verb::Remove | Verb::Replace => outside(raw),
     }
 }
@@ -260,14 +317,14 @@ pub(crate) fn spec(seed: u64, length: usize) -> Spec {
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let layers = proptest::collection::vec(raw_given().prop_map(given), 4..24);
+    let layers = proptest::collection::vec(raw_given(), 4..24);
     let raws = proptest::collection::vec(raw(), length);
     let (layers, raws) = (layers, raws)
         .new_tree(&mut runner)
         .expect("nothing is filtered")
         .current();
     let mut spec = Spec {
-        given: build(&layers).2,
+        given: build(&hiding(layers)).2,
         ops: Vec::new(),
     };
     let mut model = Model::new(Rules::Here, &spec, (0, 0));

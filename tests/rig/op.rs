@@ -105,6 +105,8 @@ pub(crate) enum Op {
     Stat(Place),
     /// Closes every descriptor, unmounts, mounts.
     Remount,
+    /// Closes every descriptor, unmounts; the other backend mounts the layers and goes on with them.
+    HandOver,
     /// Behind the mount: the lower gains a top-level name, a file or (true) a directory.
     OutsideAddLower(Place, bool),
     /// Behind the mount: the upper loses a top-level name that is in both.
@@ -134,9 +136,8 @@ impl Op {
             Op::OutsideAddLower(at, _)
             | Op::OutsideRemoveDuplicate(at)
             | Op::OutsideReplaceLower(at) => vec![at],
-            Op::Read { .. } | Op::Write { .. } | Op::Close(_) | Op::Fsync(_) | Op::Remount => {
-                vec![]
-            }
+            Op::Read { .. } | Op::Write { .. } | Op::Close(_) | Op::Fsync(_) => vec![],
+            Op::Remount | Op::HandOver => vec![],
         }
     }
 }

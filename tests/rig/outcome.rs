@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     pub(crate) numbers: Option<(u64, u64)>,
     /// Seconds; `None` in a model is a time that the clock set.
     pub(crate) mtime: Option<i64>,
+    /// In a model: it does not say how many links there are. A real view always does.
+    pub(crate) open_links: bool,
     /// The content of a file, the target of a symbolic link.
     pub(crate) content: Option<Data>,
 }
@@ -40,6 +42,11 @@ impl Entry {
         let mut real = real.clone();
         if self.mtime.is_none() {
             real.mtime = None;
+        }
+        if self.open_links {
+            real.open_links = true;
+            let links = self.numbers.map_or(0, |(_, links)| links);
+            real.numbers = real.numbers.map(|(size, _)| (size, links));
         }
         *self == real
     }

@@ -20,6 +20,9 @@ fn document(name: &str) -> String {
 #[test]
 fn documents_and_rows_agree() {
     let (rig, semantics) = (document("rig.md"), document("semantics.md"));
+    let (_, rig) = rig
+        .split_once("## Allowed differences")
+        .expect("the heading");
     let lines: Vec<_> = rig.lines().filter(|line| line.starts_with("| `")).collect();
     let rows: Vec<_> = ROWS
         .iter()

@@ -6,21 +6,31 @@ use crate::common::fixture::Fixture;
 use crate::common::for_each_mode;
 use crate::divergence::ROWS;
 use crate::driver::{self, Hits};
+use crate::mounted::Yard;
 use crate::op::Spec;
 use crate::{generate, report};
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
 /// How many sequences a run has; half of them have seeds that no run had before.
 const SEQUENCES: &str = "OVERSTORE_RIG_SEQUENCES";
 /// The first seed; all others follow it.
 const SEED: &str = "OVERSTORE_RIG_SEED";
-const USUAL: u64 = 100;
+/// The name of the fault that the driver has: it must be seen.
+const FAULT: &str = "OVERSTORE_RIG_FAULT";
+/// In how many sequences, at least: so often that other seeds see it as well.
+const ENOUGH: usize = 5;
+const USUAL: u64 = 30;
 /// From this size on every row must have been needed.
 const NIGHTLY: u64 = 5000;
 /// How many operations a sequence has.
 const LENGTH: usize = 40;
+/// How many run at a time.
+const WORKERS: usize = 4;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var_os(name)?;
@@ -50,11 +60,11 @@ fn seeds() -> Vec<u64> {
         .collect()
 }
 
-fn check(fx: &Fixture, name: &str, spec: &Spec) -> Hits {
-    match driver::run(fx, spec) {
+fn check(yard: &Yard, name: &str, spec: &Spec) -> Hits {
+    match driver::run(yard, spec) {
         Ok(hits) => hits,
         Err(why) => {
-            let (spec, why) = report::shrink(spec.clone(), why, |one| driver::run(fx, one).err());
+            let (spec, why) = report::shrink(spec.clone(), why, |one| driver::run(yard, one).err());
             panic!("{}", report::tell(name, &spec, &why));
         }
     }
@@ -64,17 +74,96 @@ fn add(sum: &mut Hits, hits: Hits) {
     sum.iter_mut().zip(hits).for_each(|(sum, one)| *sum += one);
 }
 
+/// Ends the other workers when one fails.
+struct EndAll<'a>(&'a AtomicUsize, usize);
+
+impl Drop for EndAll<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(self.1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Does `one` with every number below `count`; several at a time, as most of the time is spent
+/// waiting for mounts to come and go.
+fn each<T: Send>(
+    fx: &Fixture,
+    count: usize,
+    one: impl Fn(&Yard, usize) -> T + Sync,
+) -> impl Iterator<Item = T> {
+    let next = AtomicUsize::new(0);
+    let work = |worker: usize| {
+        let yard = Yard::new(fx.mode(), fx.family(), fx.scratch(&worker.to_string()));
+        let (next, one) = (&next, &one);
+        move || {
+            let _end = EndAll(next, count);
+            let numbers = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+            let mine = numbers.take_while(|number| *number < count);
+            mine.map(|number| one(&yard, number)).collect::<Vec<_>>()
+        }
+    };
+    let done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| scope.spawn(work(worker)))
+            .collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| {
+            worker.join().unwrap_or_else(|why| resume_unwind(why))
+        };
+        workers.into_iter().flat_map(join).collect()
+    });
+    done.into_iter()
+}
+
+/// Requires that a driver with a fault is not taken for a good one: some sequences must differ.
+fn is_found(fx: &Fixture, fault: &str, seeds: &[u64]) {
+    let failures = each(fx, seeds.len(), |yard, number| {
+        let spec = generate::spec(seeds[number], LENGTH);
+        driver::run(yard, &spec)
+            .err()
+            .map(|why| (seeds[number], why))
+    });
+    // What counts is that the driver's view is not what its model says.
+    let of_the_driver = |why: &str| {
+        let step = why
+            .strip_prefix("step ")
+            .and_then(|rest| rest.split_once(": "));
+        step.map_or(why, |(_, rest)| rest).starts_with("fuse: ")
+    };
+    let failures: Vec<_> = failures
+        .flatten()
+        .filter(|(_, why)| of_the_driver(why))
+        .collect();
+    println!(
+        "\nfault {fault}: seen by {} of {} sequences",
+        failures.len(),
+        seeds.len()
+    );
+    for (seed, why) in &failures {
+        let first = why.lines().next().unwrap_or_default();
+        println!("  seed {seed}: {first}");
+    }
+    assert!(
+        failures.len() >= ENOUGH,
+        "the fault {fault} is hardly ever seen"
+    );
+}
+
 for_each_mode!(
     /// Sequences at random: every view is what its model says, after every step.
     at_random,
     |fx| {
-        let mut sum = Hits::default();
         let seeds = seeds();
-        for seed in &seeds {
-            let spec = generate::spec(*seed, LENGTH);
-            assert_eq!(spec.to_string().parse::<Spec>().as_ref(), Ok(&spec), "the text form");
-            add(&mut sum, check(fx, &format!("seed {seed}"), &spec));
+        if let Some(fault) = std::env::var_os(FAULT) {
+            return is_found(fx, &fault.display().to_string(), &seeds);
         }
+        let mut sum = Hits::default();
+        let hits = each(fx, seeds.len(), |yard, number| {
+            let spec = generate::spec(seeds[number], LENGTH);
+            assert_eq!(spec.to_string().parse::<Spec>().as_ref(), Ok(&spec), "the text form");
+            check(yard, &format!("seed {}", seeds[number]), &spec)
+        });
+        hits.for_each(|hits| add(&mut sum, hits));
         for (row, hits) in ROWS.iter().zip(sum) {
             println!("row {}: needed {hits} times", row.name);
             let unused = hits == 0 && fx.mode().may_mount() && seeds.len() as u64 >= NIGHTLY;
@@ -91,11 +180,13 @@ for_each_mode!(
         let mut files: Vec<_> = fs::read_dir(directory).must().map(|entry| entry.must().path()).collect();
         files.sort();
         let mut sum = Hits::default();
-        for file in files {
-            let text = fs::read_to_string(&file).must();
-            let spec = text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            add(&mut sum, check(fx, &file.display().to_string(), &spec));
-        }
+        let hits = each(fx, files.len(), |yard, number| {
+            let name = files[number].display().to_string();
+            let text = fs::read_to_string(&name).must();
+            let spec = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+            check(yard, &name, &spec)
+        });
+        hits.for_each(|hits| add(&mut sum, hits));
         for (row, hits) in ROWS.iter().zip(sum) {
             assert!(hits > 0 || !fx.mode().may_mount(), "no kept file needs the row {}", row.name);
         }

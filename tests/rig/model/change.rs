@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What changes do to the two trees, through the view and behind it.
+//! What changes through the view do to the two trees.
 //!
-//! Invariant: only what is done behind the view changes the lower.
+//! Invariant: none of them changes the lower.
 
-use super::layer::{Body, Ino, Object, TOP};
+use super::layer::{Body, Ino, Object, Origin, TOP};
 use super::{Model, Rules, Seen, Slot};
-use crate::op::{LATER_TIME, Name, Place, pattern};
-use crate::outcome::Outcome;
+use crate::op::Place;
 use rustix::io::Errno;
-
-/// How long what comes into the lower later is, as a file.
-pub(crate) const LATER_LENGTH: u64 = 77;
-/// What it has inside, as a directory.
-pub(crate) const LATER_INSIDE: &[u8] = b"a";
 
 impl Model {
     /// Returns the upper side of what is at `place`, which is there; the kernel copies it up.
@@ -28,7 +22,9 @@ impl Model {
     fn copy_up(&mut self, place: &Place, seen: Seen) -> Result<Ino, Errno> {
         let (directory, name) = place.split().ok_or(Errno::BUSY)?;
         let parent = self.upper_of(&directory)?;
-        let mut copy = self.lower.get(seen.lower.ok_or(Errno::NOENT)?).clone();
+        let lower = seen.lower.ok_or(Errno::NOENT)?;
+        let mut copy = self.lower.get(lower).clone();
+        copy.origin = Origin::Copied(lower);
         if copy.body.is_dir() {
             copy.body = Body::dir(false);
         }
@@ -53,6 +49,10 @@ impl Model {
         if hides {
             self.upper.set_opaque(ino);
         }
+        if hides && self.rules == Rules::Here && self.upper.get(ino).body.is_dir() {
+            // It was marked under a reserved name in the top.
+            self.upper.get_mut(TOP).mtime = None;
+        }
         self.upper.set(parent, name, Some(ino));
         Ok(())
     }
@@ -67,16 +67,20 @@ impl Model {
         }
         let (directory, _) = at.split().ok_or(Errno::EXIST)?;
         let (_, name) = at.split().ok_or(Errno::EXIST)?;
-        let hides = self.rules == Rules::Kernel || self.is_links(slot.parent, &name);
+        let hides = self.rules == Rules::Kernel || self.is_links(slot.parent, name);
         if body == Body::Device && hides {
             return Err(Errno::PERM);
         }
         self.upper_of(&directory)?;
+        if body == Body::Device && slot.lower.is_some() {
+            return Err(Errno::PERM);
+        }
         let mode = if body.is_dir() { 0o755 } else { 0o644 };
         let ino = self.upper.add(Object {
             body,
             mode,
             mtime: None,
+            origin: Origin::Made,
         });
         self.place(slot, at, ino)
     }
@@ -87,10 +91,13 @@ impl Model {
         let parent = self.upper_of(&directory)?;
         let mut left = None;
         if self.rules == Rules::Kernel && slot.lower.is_some() {
-            left = Some(self.upper.add(Object {
-                body: Body::Device,
-                mode: 0,
-                mtime: None,
+            left = Some(*self.whiteout.get_or_insert_with(|| {
+                self.upper.add(Object {
+                    body: Body::Device,
+                    mode: 0,
+                    mtime: None,
+                    origin: Origin::Whiteout,
+                })
             }));
         }
         self.upper.set(parent, name, left);
@@ -110,9 +117,10 @@ impl Model {
     }
 
     /// Tells whether a directory may go: here its upper side is empty, on the kernel what it shows;
-    /// the kernel clears whiteouts away only where it could have made them.
-    pub(super) fn must_be_empty(&self, slot: Slot, seen: Seen) -> Result<(), Errno> {
-        let full = match (self.rules, seen.upper, slot.lower) {
+    /// whiteouts are cleared away there unless the directory is the upper's alone. For rmdir that is
+    /// one with nothing in the lower under its name (`below`), for rename one that does not merge.
+    pub(super) fn must_be_empty(&self, below: Option<Ino>, seen: Seen) -> Result<(), Errno> {
+        let full = match (self.rules, seen.upper, below) {
             (Rules::Here, Some(upper), _) | (Rules::Kernel, Some(upper), None) => {
                 !self.upper.names(upper).is_empty()
             }
@@ -130,7 +138,7 @@ impl Model {
         if self.rules == Rules::Here && seen.is_lower_only() {
             return Err(Errno::ROFS);
         }
-        self.must_be_empty(slot, seen)?;
+        self.must_be_empty(slot.lower, seen)?;
         self.take(slot, at)?;
         seen.upper
             .into_iter()
@@ -150,7 +158,12 @@ impl Model {
         if self.rules == Rules::Here && source.is_lower_only() {
             return Err(Errno::XDEV);
         }
+        let (directory, _) = to.split().ok_or(Errno::EXIST)?;
         let ino = self.upper_of(from)?;
+        self.upper_of(&directory)?;
+        if self.rules == Rules::Here {
+            self.may_hide_nothing(source, slot)?;
+        }
         self.place(slot, to, ino)
     }
 
@@ -168,63 +181,5 @@ impl Model {
         let ino = self.upper_of(at)?;
         self.upper.get_mut(ino).mtime = Some(time);
         Ok(())
-    }
-
-    pub(super) fn outside_add(&mut self, at: &Place, is_dir: bool) -> Outcome {
-        self.close_all();
-        let [name] = at.0.as_slice() else {
-            return Outcome::Nothing;
-        };
-        if self.lower.child(TOP, name).is_some() {
-            return Outcome::Nothing;
-        }
-        let file = Body::file(pattern(LATER_LENGTH, 0));
-        if is_dir {
-            let ino = self.lower.put(TOP, name, Body::dir(false), LATER_TIME);
-            self.lower
-                .put(ino, &LATER_INSIDE.to_vec(), file, LATER_TIME);
-        } else {
-            self.lower.put(TOP, name, file, LATER_TIME);
-        }
-        self.lower.get_mut(TOP).mtime = None;
-        Outcome::Done
-    }
-
-    pub(super) fn outside_remove(&mut self, at: &Place) -> Outcome {
-        self.close_all();
-        let [name] = at.0.as_slice() else {
-            return Outcome::Nothing;
-        };
-        let (Some(upper), Some(_)) = (self.upper.child(TOP, name), self.lower.child(TOP, name))
-        else {
-            return Outcome::Nothing;
-        };
-        if self.upper.get(upper).body == Body::Device || self.upper.has_links(upper) {
-            return Outcome::Nothing;
-        }
-        self.upper.forget(upper);
-        self.upper.set(TOP, name, None);
-        Outcome::Done
-    }
-
-    pub(super) fn outside_replace(&mut self, at: &Place) -> Outcome {
-        self.close_all();
-        let [name] = at.0.as_slice() else {
-            return Outcome::Nothing;
-        };
-        if !self.lower_has_file(name) {
-            return Outcome::Nothing;
-        }
-        self.lower
-            .put(TOP, name, Body::file(pattern(LATER_LENGTH, 1)), LATER_TIME);
-        self.lower.get_mut(TOP).mtime = None;
-        Outcome::Done
-    }
-
-    fn lower_has_file(&self, name: &Name) -> bool {
-        let found = self.lower.child(TOP, name);
-        found.is_some_and(|ino| {
-            matches!(self.lower.get(ino).body, Body::File(_)) && !self.lower.has_links(ino)
-        })
     }
 }

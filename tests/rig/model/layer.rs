@@ -65,6 +65,18 @@ pub(crate) struct Object {
     pub(crate) body: Body,
     pub(crate) mode: u32,
     pub(crate) mtime: Option<i64>,
+    pub(crate) origin: Origin,
+}
+
+/// Where an object comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was made as what it is.
+    Made,
+    /// The kernel copied it from this one of the lower.
+    Copied(Ino),
+    /// The kernel made it as a whiteout: one object with many names, one of them its own.
+    Whiteout,
 }
 
 /// A tree.
@@ -78,6 +90,7 @@ impl Layer {
             body: Body::dir(false),
             mode: 0o755,
             mtime: Some(time),
+            origin: Origin::Made,
         }])
     }
 
@@ -138,19 +151,12 @@ impl Layer {
     }
 
     /// Returns the number of names that lead to an object.
-    fn links(&self, ino: Ino) -> u64 {
+    pub(super) fn links(&self, ino: Ino) -> u64 {
         let names = |object: &Object| match &object.body {
             Body::Dir { names, .. } => names.values().filter(|one| **one == ino).count(),
             _ => 0,
         };
         self.0.iter().map(names).sum::<usize>() as u64
-    }
-
-    /// Tells whether an object, or one inside, has more than one name.
-    pub(crate) fn has_links(&self, ino: Ino) -> bool {
-        let dir = self.get(ino).body.is_dir();
-        (!dir && self.links(ino) > 1)
-            || self.names(ino).into_values().any(|one| self.has_links(one))
     }
 
     /// Describes an object as everybody sees it.
@@ -173,6 +179,7 @@ impl Layer {
             owner,
             numbers,
             mtime: object.mtime,
+            open_links: object.origin == Origin::Whiteout,
             content,
         }
     }
@@ -233,6 +240,7 @@ impl Layer {
             body,
             mode,
             mtime: Some(time),
+            origin: Origin::Made,
         });
         self.set(parent, name, Some(ino));
         self.get_mut(parent).mtime = Some(time);

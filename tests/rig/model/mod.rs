@@ -8,13 +8,14 @@
 pub(crate) mod change;
 pub(crate) mod layer;
 mod open;
+pub(crate) mod outside;
 mod rename;
 
 use crate::op::{Name, Op, Place, Spec};
 use crate::outcome::{Outcome, Snapshot};
 use layer::{Body, Ino, Layer, TOP};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose rules hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,11 @@ pub(crate) struct Model {
     pub(crate) lower: Layer,
     pub(crate) upper: Layer,
     owner: (u32, u32),
+    /// Objects of the lower that lost a name behind the mount, since it was made. This driver keeps
+    /// their attributes (docs/semantics.md, "Known limits").
+    recounted: BTreeSet<Ino>,
+    /// What the kernel leaves in the place of names, from one mount to the next.
+    whiteout: Option<Ino>,
     slots: [Option<open::Handle>; crate::generate::SLOTS],
 }
 
@@ -70,6 +76,8 @@ impl Model {
             lower,
             upper,
             owner,
+            recounted: BTreeSet::new(),
+            whiteout: None,
             slots: Default::default(),
         }
     }
@@ -78,6 +86,8 @@ impl Model {
     pub(crate) fn under(&self, rules: Rules) -> Self {
         Model {
             rules,
+            recounted: BTreeSet::new(),
+            whiteout: None,
             slots: Default::default(),
             ..self.clone()
         }
@@ -196,7 +206,13 @@ impl Model {
             Seen {
                 upper: Some(ino), ..
             } => self.upper.entry(ino, self.owner),
-            Seen { lower, .. } => self.lower.entry(lower.unwrap_or(TOP), self.owner),
+            Seen { lower, .. } => {
+                let ino = lower.unwrap_or(TOP);
+                crate::outcome::Entry {
+                    open_links: self.rules == Rules::Here && self.recounted.contains(&ino),
+                    ..self.lower.entry(ino, self.owner)
+                }
+            }
         }
     }
 
@@ -227,6 +243,20 @@ impl Model {
         });
         all.remove(0);
         (all, directories)
+    }
+
+    /// Returns every path where a whiteout hides something.
+    pub(crate) fn whiteouts(&self) -> Vec<Place> {
+        let mut hidden = Vec::new();
+        self.walk(&Place::default(), Self::top(), &mut |place, seen| {
+            let names = seen.upper.map(|ino| self.upper.names(ino));
+            for name in names.into_iter().flat_map(BTreeMap::into_keys) {
+                if self.shown(self.slot(seen, &name)).is_none() {
+                    hidden.push(place.join(&name));
+                }
+            }
+        });
+        hidden
     }
 
     /// Does one operation.
@@ -267,8 +297,11 @@ impl Model {
             },
             Op::Remount => {
                 self.close_all();
+                self.recounted.clear();
+                self.whiteout = None;
                 Outcome::Done
             }
+            Op::HandOver => Outcome::Done,
             Op::OutsideAddLower(at, is_dir) => self.outside_add(at, *is_dir),
             Op::OutsideRemoveDuplicate(at) => self.outside_remove(at),
             Op::OutsideReplaceLower(at) => self.outside_replace(at),

@@ -27,6 +27,12 @@ fn bytes_from(bytes: &[u8], offset: u64, length: u64) -> &[u8] {
 }
 
 impl Model {
+    /// Returns the paths by which what is open was opened.
+    pub(crate) fn open_places(&self) -> Vec<Place> {
+        let open = self.slots.iter().flatten();
+        open.map(|handle| handle.place.clone()).collect()
+    }
+
     pub(super) fn close_all(&mut self) {
         self.slots = Default::default();
     }

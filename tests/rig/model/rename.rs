@@ -3,9 +3,9 @@
 //!
 //! Invariant: a rename that fails changes nothing that is seen.
 
-use super::layer::Body;
+use super::layer::{Body, Origin};
 use super::{Model, Rules, Seen, Slot};
-use crate::op::{Manner, Place};
+use crate::op::{Manner, Op, Place};
 use rustix::io::Errno;
 
 /// Both ends of a rename.
@@ -77,11 +77,25 @@ impl Model {
         replaced == Some(moved) && one_file
     }
 
+    /// Tells whether the kernel moves one name of a file that it copied up onto another. In a user
+    /// namespace it cannot follow where a copy comes from, and takes the two for different objects
+    /// until it mounts anew: ESTALE instead of nothing to do.
+    pub(crate) fn moves_onto_itself(&self, op: &Op) -> bool {
+        let Op::Rename(from, to, _) = op else {
+            return false;
+        };
+        let copy = |place: &Place| {
+            let ino = self.find(place).ok()?.upper?;
+            matches!(self.upper.get(ino).origin, Origin::Copied(_)).then_some(ino)
+        };
+        let (from, to) = (copy(from), copy(to));
+        self.rules == Rules::Kernel && from.is_some() && from == to
+    }
+
     fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
-        // It would hide what the lower has there.
+        self.may_hide_nothing(plan.moved, plan.target)?;
         let (_, name) = plan.to.split().ok_or(Errno::BUSY)?;
-        let hides = plan.target.lower.is_some() || self.is_links(plan.target.parent, &name);
-        if *self.body(plan.moved) == Body::Device && hides {
+        if *self.body(plan.moved) == Body::Device && self.is_links(plan.target.parent, name) {
             return Err(Errno::XDEV);
         }
         let lower_only = |seen: Seen| seen.is_lower_only();
@@ -100,9 +114,12 @@ impl Model {
                 self.may_land(other, plan.source)
             }
             (_, Some(other)) if self.body(other).is_dir() => {
+                if !other.is_merged() {
+                    self.may_land(plan.moved, plan.target)?;
+                }
                 // Both sides: what the moved directory merges with afterwards is empty.
-                match self.must_be_empty(plan.target, other).is_ok() && self.list(other).is_empty()
-                {
+                self.must_be_empty(None, other)?;
+                match self.list(other).is_empty() {
                     true => Ok(()),
                     false => Err(Errno::NOTEMPTY),
                 }
@@ -111,9 +128,18 @@ impl Model {
         }
     }
 
+    /// A 0/0 device does not become a whiteout.
+    pub(super) fn may_hide_nothing(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
+        match *self.body(moved) == Body::Device && target.lower.is_some() {
+            true => Err(Errno::XDEV),
+            false => Ok(()),
+        }
+    }
+
     /// A directory that is merged, or would be where it goes, stays where it is. Where a whiteout
     /// hides the lower one it is marked opaque.
     fn may_land(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
+        self.may_hide_nothing(moved, target)?;
         let whiteout = target
             .upper
             .is_some_and(|ino| self.upper.get(ino).body == Body::Device);
@@ -135,7 +161,7 @@ impl Model {
         match plan.replaced {
             Some(other) if plan.manner == Manner::Exchange && stays(other) => Err(Errno::XDEV),
             Some(other) if plan.manner == Manner::Plain && self.body(other).is_dir() => {
-                self.must_be_empty(plan.target, other)
+                self.must_be_empty(other.lower, other)
             }
             _ => Ok(()),
         }
