@@ -5,6 +5,10 @@
 //! `OVERSTORE_REQUIRE=1` in the environment a skip is a failure.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "common/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -135,15 +139,6 @@ impl Drop for Place {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Says why this cannot run here, or does not let a demanded test pass unseen.
-fn skip(why: &str) {
-    assert!(
-        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
-        "skipped: {why}"
-    );
-    eprintln!("skipped: {why}");
 }
 
 /// Whether `who` can be played here, with FUSE.
@@ -914,6 +909,9 @@ fn a_view_of_the_kernel() {
         cd d; "$O" sync ../m; echo $?; cd ..; ln -s m way; "$O" sync way; echo $?
         "$O" repair on "$M" 2>&1 | sed "s|$PWD|D|g"
         "$O" mount --backend kernel -o "$LAYERS" "$M" 2>&1 | grep -c 'already'
+        mkdir other; "$O" mount --backend fuse -o "$LAYERS" other 2>&1 | sed "s|$PWD|D|g"
+        "$O" run -o "$LAYERS" -- true 2>&1 | grep -c 'in use by the view of the kernel'
+        "$O" mount --backend fuse -o "ro,$LAYERS" other && cat other/dup && "$O" umount other
         "$O" umount "$M"; echo $?; ls m | wc -l
         "$O" sync "$M" 2>/dev/null; echo $?
     "#;
@@ -930,14 +928,19 @@ fn a_view_of_the_kernel() {
             \x20 changes  show after overstore sync\n\
             1\nupper\n0\nlower\n0\n0\n\
             error: switch repair of D/m: the kernel serves it; there is nothing to switch: \
-            OverlayFS always lets lower objects be replaced\n1\n0\n0\n1\n";
+            OverlayFS always lets lower objects be replaced\n1\n\
+            error: write to upper directory D/u: in use by the view of the kernel at D/m; \
+            unmount it first: overstore umount D/m; or mount with `-o ro`\n1\nlower\n\
+            0\n0\n1\n";
         assert_eq!(stdout(&output), expected, "{who:?}: {}", stderr(&output));
     }
 }
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["mount", "umount", "run", "status", "sync", "check"] {
+    for command in [
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare",
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_overstore"))
             .args([command, "--help"])
             .output()

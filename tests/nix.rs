@@ -7,6 +7,10 @@
 //! ours, as the control. `OVERSTORE_REQUIRE` makes a skip a failure.
 //! Invariant: all processes and mounts of a test live in namespaces that end with it.
 
+#[path = "common/skip.rs"]
+mod skip;
+
+use skip::skip;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -63,14 +67,6 @@ fn run(suite: &str, group: &str, mode: &str) {
         Ok(root) => check(&scenario(&root, group, mode, backend)),
         Err(why) => skip(&why),
     }
-}
-
-fn skip(why: &str) {
-    assert!(
-        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
-        "skipped: {why}"
-    );
-    notice(&format!("skipped: {why}"));
 }
 
 /// The mount helper, a program of another package of this workspace.

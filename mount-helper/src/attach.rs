@@ -137,8 +137,9 @@ impl Checked {
     fn elsewhere(&self, message: Option<String>, why: Errno) -> Refusal {
         let fault = self.refused(message, why);
         match why {
-            // Seccomp filters of containers answer EPERM to calls that they do not know.
-            Errno::NOSYS | Errno::INVAL | Errno::PERM => Refusal::OtherWay(fault),
+            // Seccomp filters of containers answer EPERM to calls that they do not know; a kernel
+            // may want directories opened for more than to be held (EBADF).
+            Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::BADF => Refusal::OtherWay(fault),
             _ => Refusal::Final(fault),
         }
     }

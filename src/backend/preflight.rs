@@ -3,7 +3,8 @@
 //!
 //! Invariant: every refusal names the directory and the way out; nothing is changed here.
 
-use super::{Request, mountinfo, status};
+use super::mountinfo::{self, Backend, Entry};
+use super::{Request, status};
 use crate::error::{Error, Result};
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock};
 use rustix::io::Errno;
@@ -36,6 +37,7 @@ pub fn check(request: &Request) -> Result<Mountpoint> {
     let turn = take_turn(&merged);
     // Somebody may have had the turn before.
     free_mountpoint(&merged)?;
+    unshared_upper(request)?;
     Ok(Mountpoint {
         merged,
         _turn: turn,
@@ -148,6 +150,35 @@ fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
         .hint(format!("remove it: overstore umount {}", merged.display())),
         _ => error,
     })
+}
+
+/// Refuses to write to an upper directory that a view of the kernel has: what changes underneath it
+/// is undefined there.
+pub fn unshared_upper(request: &Request) -> Result<()> {
+    let named = &request.layout.upper;
+    if request.options.attributes.read_only() {
+        return Ok(());
+    }
+    let upper =
+        fs::canonicalize(named).map_err(|why| Error::on("resolve upper directory", named, why))?;
+    let mounts = mountinfo::read()?;
+    let shares = |entry: &&Entry| match entry.merged_view() {
+        Some((Backend::Kernel, layers)) => layers.upper == upper,
+        _ => false,
+    };
+    let Some(view) = mounts.iter().find(shares) else {
+        return Ok(());
+    };
+    let why = format!(
+        "in use by the view of the kernel at {}",
+        view.mount_point.display()
+    );
+    Err(
+        Error::on("write to upper directory", &upper, why).hint(format!(
+            "unmount it first: overstore umount {}; or mount with `-o ro`",
+            view.mount_point.display()
+        )),
+    )
 }
 
 fn already_mounted(merged: &Path) -> Error {

@@ -10,5 +10,7 @@ mod auto;
 mod databases;
 mod faults;
 mod real_nix;
+#[path = "../common/skip.rs"]
+mod skip;
 mod users;
 mod world;

@@ -2,7 +2,7 @@
 //! Stores that real Nix made, in two versions: no fault where there is none, and the printed commands
 //! mend what Nix then finds mended.
 
-use super::world::skip;
+use crate::skip::skip;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;

@@ -3,6 +3,7 @@
 //!
 //! Invariant: gone with its value, mounts included.
 
+use crate::skip::skip;
 use overstore::layout::{Layout, LayoutEnv, Probe};
 use overstore::metadata;
 use rusqlite::Connection;
@@ -245,15 +246,6 @@ impl Checked {
 
 pub(crate) fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
-}
-
-/// Says why this cannot run here, or does not let a demanded test pass unseen.
-pub(crate) fn skip(why: &str) {
-    assert!(
-        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
-        "skipped: {why}"
-    );
-    eprintln!("skipped: {why}");
 }
 
 /// Whether this is root with FUSE.

@@ -8,7 +8,6 @@
 use super::check;
 use super::fixture::Fixture;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,8 +21,6 @@ const SCRATCH: &str = "OVERSTORE_TEST_SCRATCH";
 const PROGRAM: &str = "OVERSTORE_TEST_PROGRAM";
 /// Set to test another build of the program.
 const OTHER: &str = "OVERSTORE_BIN";
-/// Turns "skipped" into a failure.
-const REQUIRE: &str = "OVERSTORE_REQUIRE";
 /// What a body prints, at the start of a line, before the reason for which it cannot run.
 const SKIPPED: &str = "skipped: ";
 /// A test that takes longer hangs.
@@ -72,9 +69,8 @@ pub(crate) fn program() -> PathBuf {
     )
 }
 
-/// Ends the running test as skipped, or as failed where skips are not allowed.
+/// Ends the running body as one that cannot run here, which its parent reports.
 pub(crate) fn skip(why: &str) -> ! {
-    assert!(std::env::var_os(REQUIRE).is_none(), "{SKIPPED}{why}");
     println!("\n{SKIPPED}{why}");
     std::process::exit(0);
 }
@@ -94,7 +90,7 @@ pub(crate) fn run(mode: Mode, path: &str, body: fn(&Fixture)) {
     }
     let test = path.split_once("::").map_or(path, |(_, name)| name);
     if mode == Mode::root && !rustix::process::geteuid().is_root() {
-        return report_skip("not started by root");
+        return super::skip::skip("not started by root");
     }
     let scratch = Scratch::new(mode);
     let output = enter(mode, &scratch.0, test);
@@ -106,7 +102,7 @@ fn report(mode: Mode, test: &str, output: &Output) {
     let text = check::text(&output.stdout);
     println!("{text}\n{}", check::text(&output.stderr));
     if let Some(why) = text.lines().find_map(|line| line.strip_prefix(SKIPPED)) {
-        return report_skip(why);
+        return super::skip::skip(why);
     }
     let ran = text.contains("1 passed");
     let word = mode.word();
@@ -115,12 +111,6 @@ fn report(mode: Mode, test: &str, output: &Output) {
         "{test} failed as {word}: {}",
         output.status
     );
-}
-
-fn report_skip(why: &str) {
-    assert!(std::env::var_os(REQUIRE).is_none(), "{SKIPPED}{why}");
-    // Past the runner's capture, so that a skip is seen without any flag.
-    drop(writeln!(std::io::stderr(), "{SKIPPED}{why}"));
 }
 
 /// Starts this test binary again with `test` alone, in `mode`.

@@ -9,12 +9,6 @@ use crate::common::mode::program;
 use std::path::Path;
 use std::process::Command;
 
-/// Says why a test cannot run here, or does not let a demanded test pass unseen.
-pub(crate) fn skipped(why: &str) {
-    // Whether it is root or not that runs them: half of these tests is for the other.
-    eprintln!("skipped: {why}");
-}
-
 #[track_caller]
 fn told(error: &str, parts: &[&str]) {
     for part in parts {

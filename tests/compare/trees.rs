@@ -2,6 +2,7 @@
 //! Two plain directories that differ in one thing: each kind of difference is told, and no other.
 
 use crate::common::check::{Must, set_mtime};
+use crate::common::for_each_mode;
 use overstore::compare::{Options, Report, What, trees};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use std::ffi::OsStr;
@@ -128,11 +129,7 @@ fn permission_bits_and_the_errors_that_follow() {
     tells(change, &[("", What::Mode)]);
 }
 
-#[test]
-fn owner() {
-    if !rustix::process::geteuid().is_root() {
-        return crate::refused::skipped("only root gives files away");
-    }
+for_each_mode!(owner, [root], |_fx| {
     let change = |root: &Path| {
         std::os::unix::fs::lchown(root.join("s"), Some(1), None).must();
     };
@@ -141,7 +138,7 @@ fn owner() {
         std::os::unix::fs::lchown(root.join("d/e"), None, Some(1)).must();
     };
     tells(change, &[("d/e", What::Owner)]);
-}
+});
 
 #[test]
 fn modification_time_to_the_nanosecond() {
@@ -226,11 +223,7 @@ fn target_of_a_symlink() {
     tells(change, &[("s", What::Target)]);
 }
 
-#[test]
-fn device_numbers() {
-    if !rustix::process::geteuid().is_root() {
-        return crate::refused::skipped("only root makes devices");
-    }
+for_each_mode!(device_numbers, [root], |_fx| {
     let device = |minor| {
         move |root: &Path| {
             let number = rustix::fs::makedev(1, minor);
@@ -243,7 +236,7 @@ fn device_numbers() {
     let told: Vec<_> = report.differences.iter().map(|it| it.what).collect();
     assert_eq!(told, [What::Device], "{report:#?}");
     assert_eq!(report.differences[0].fuse.to_string(), "1/3");
-}
+});
 
 #[test]
 fn extended_attributes() {
@@ -266,11 +259,7 @@ fn extended_attributes() {
     assert!(compared(valued(long), valued(long)).is_equal());
 }
 
-#[test]
-fn what_both_refuse_is_equal_and_counted() {
-    if rustix::process::geteuid().is_root() {
-        return crate::refused::skipped("root may read everything");
-    }
+for_each_mode!(what_both_refuse_is_equal_and_counted, [user], |_fx| {
     let close = |root: &Path| {
         mode(&root.join("d/f"), 0);
         mode(&root.join("d/e"), 0);
@@ -289,7 +278,7 @@ fn what_both_refuse_is_equal_and_counted() {
         told.contains(&What::Listing) && told.contains(&What::Content),
         "{report:#?}"
     );
-}
+});
 
 #[test]
 fn deep_trees_and_many_names() {

@@ -6,6 +6,10 @@
     reason = "every test binary uses its own part of the harness, and ends at the first surprise"
 )]
 
+#[path = "../../../tests/common/skip.rs"]
+pub(crate) mod skip;
+
+pub(crate) use skip::skip;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
@@ -96,20 +100,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 /// Says why this cannot run here, or does not let a demanded test pass unseen.
+/// Whether this is root; a test that needs root is skipped without.
 pub(crate) fn needs_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         skip("only root can do this");
     }
     root
-}
-
-pub(crate) fn skip(why: &str) {
-    assert!(
-        std::env::var_os("OVERSTORE_REQUIRE").is_none(),
-        "skipped: {why}"
-    );
-    eprintln!("skipped: {why}");
 }
 
 /// Runs a script in a private mount namespace, in which the helper is found by mount(8).

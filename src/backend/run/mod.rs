@@ -69,6 +69,7 @@ pub fn run(run: &Run) -> Failure {
 /// Makes the namespace and the view in it, and returns to where the caller was.
 fn enter(run: &Run) -> Result<()> {
     preflight::layers(&run.request)?;
+    preflight::unshared_upper(&run.request)?;
     // While the mount table is still the caller's, and the layers are where it says.
     let decision = choose::decide(run.choice, &run.request, Space::Run)?;
     decision.tell();
