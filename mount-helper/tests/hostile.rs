@@ -72,10 +72,17 @@ fn options_that_do_not_fit() {
     let place = Place::new();
     let good = place.layers();
     let merged = place.path("m").display().to_string();
-    for option in ["lower-ttl=3", "repair", "noxattr", "watch=off"] {
+    for option in [
+        "lower-ttl=3",
+        "repair",
+        "xattr",
+        "watch=off",
+        "noallow_other",
+    ] {
         let own = format!("{good},backend=kernel,{option}");
         let output = place.helper(&["overlay", &merged, "-o", &own]);
-        let named = format!("option {option}: the kernel backend has none");
+        let name = option.split('=').next().unwrap();
+        let named = format!("option {name}: the kernel backend has none");
         refused(&output, USAGE, &[&named]);
         // Without the program there is the kernel alone; `-s` forgives.
         let own = format!("{good},{option}");
@@ -87,6 +94,10 @@ fn options_that_do_not_fit() {
         let output = place.helper(&["overlay", &merged, "-sfo", &own]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
+    // What asks for nothing that the kernel does not do anyway.
+    let own = format!("{good},backend=kernel,repair,norepair,noxattr,allow_other");
+    let output = place.helper(&["overlay", &merged, "-fo", &own]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let output = place.helper(&["overlay", &merged, "-o", "upperdir=/u,backend=kernel"]);
     refused(&output, USAGE, &["option lowerdir: missing"]);
 }
