@@ -161,12 +161,21 @@ impl MergedFs {
         }
         self.after(replaced, renamed, to.0, to.1)?;
         if let Some(id) = moved {
-            self.table.moved(id, from, to);
+            self.moved_to(id, from, to);
         }
         if let (true, Some(id)) = (ends.exchange(), met) {
-            self.table.moved(id, to, from);
+            self.moved_to(id, to, from);
         }
         Ok(())
+    }
+
+    /// Tells a node its new name. The kernel does not look that up: what comes to be under it in the
+    /// lower is followed from here on.
+    fn moved_to(&self, id: NodeId, from: (NodeId, &[u8]), to: (NodeId, &[u8])) {
+        self.table.moved(id, from, to);
+        if to.0 == NodeId::ROOT {
+            self.tops.remember(to.1, id);
+        }
     }
 
     /// Whether an upper directory is to stand where a whiteout hides a lower one, or where repair

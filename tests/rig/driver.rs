@@ -72,8 +72,10 @@ impl Pair<'_> {
             return Err(format!("{}: the lower changed: {changed:#?}", self.name()));
         }
         let parted = !yard.is_privileged() && self.model.moves_onto_itself(op);
+        let open = self.model.names_an_open_directory(op);
         let (model, real) = (self.model.apply(op), self.real.apply(op));
-        match model.describes(&real) || (parted && real == Outcome::Failed(Errno::STALE)) {
+        let stale = parted || (open && model == Outcome::Failed(Errno::ROFS));
+        match model.describes(&real) || (stale && real == Outcome::Failed(Errno::STALE)) {
             true => Ok(model),
             false => Err(format!(
                 "{}: {op}\n  answered {real:?}\n  instead of {model:?}",

@@ -41,9 +41,11 @@ impl Model {
         let (directory, name) = at.split().ok_or(Errno::EXIST)?;
         let parent = self.upper_of(&directory)?;
         let hides = match self.rules {
-            Rules::Here => slot
-                .lower
-                .is_some_and(|ino| self.lower.get(ino).body.is_dir()),
+            // In the place of an empty merged directory it merges with what is empty.
+            Rules::Here => {
+                let below = slot.lower.map(|ino| self.lower.get(ino).body.is_dir());
+                below == Some(true) && self.shown(slot).is_none()
+            }
             Rules::Kernel => slot.lower.is_some() || slot.parent.is_merged(),
         };
         if hides {

@@ -33,6 +33,12 @@ impl Model {
         open.map(|handle| handle.place.clone()).collect()
     }
 
+    /// Tells whether an object of the lower is open.
+    pub(super) fn is_open_below(&self, ino: Ino) -> bool {
+        let mut open = self.slots.iter().flatten();
+        open.any(|handle| handle.side == Side::Lower && handle.ino == ino)
+    }
+
     pub(super) fn close_all(&mut self) {
         self.slots = Default::default();
     }

@@ -92,6 +92,24 @@ impl Model {
         self.rules == Rules::Kernel && from.is_some() && from == to
     }
 
+    /// Tells whether an end of a rename is a directory of the lower that is open. The kernel may know it
+    /// by a way that is gone (the upper side of a directory above was removed), and cannot learn the
+    /// new one in the middle of a rename: ESTALE instead of EROFS (docs/semantics.md, "Known limits").
+    pub(crate) fn names_an_open_directory(&self, op: &Op) -> bool {
+        let Op::Rename(from, to, _) = op else {
+            return false;
+        };
+        let open = |place: &Place| {
+            let seen = self
+                .find(place)
+                .ok()
+                .filter(|seen| self.body(*seen).is_dir());
+            let lower = seen.and_then(|seen| seen.lower);
+            lower.is_some_and(|ino| self.is_open_below(ino))
+        };
+        self.rules == Rules::Here && (open(from) || open(to))
+    }
+
     fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
         self.may_hide_nothing(plan.moved, plan.target)?;
         let (_, name) = plan.to.split().ok_or(Errno::BUSY)?;
