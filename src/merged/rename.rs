@@ -249,7 +249,7 @@ impl MergedFs {
             .as_ref()
             .and_then(|stat| self.node_of(LayerId::Lower, stat));
         if let Some(id) = moved {
-            self.table.moved(id, ends.from, ends.to);
+            self.moved_to(id, ends.from, ends.to);
         }
         Ok(())
     }
