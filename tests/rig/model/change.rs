@@ -164,7 +164,7 @@ impl Model {
         let ino = self.upper_of(from)?;
         self.upper_of(&directory)?;
         if self.rules == Rules::Here {
-            self.may_hide_nothing(source, slot)?;
+            self.may_hide_nothing(source, slot, to)?;
         }
         self.place(slot, to, ino)
     }

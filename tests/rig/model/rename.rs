@@ -111,11 +111,7 @@ impl Model {
     }
 
     fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
-        self.may_hide_nothing(plan.moved, plan.target)?;
-        let (_, name) = plan.to.split().ok_or(Errno::BUSY)?;
-        if *self.body(plan.moved) == Body::Device && self.is_links(plan.target.parent, name) {
-            return Err(Errno::XDEV);
-        }
+        self.may_hide_nothing(plan.moved, plan.target, plan.to)?;
         let lower_only = |seen: Seen| seen.is_lower_only();
         if lower_only(plan.moved) {
             return Err(Errno::ROFS);
@@ -128,12 +124,12 @@ impl Model {
         }
         match (plan.manner, plan.replaced) {
             (Manner::Exchange, Some(other)) => {
-                self.may_land(plan.moved, plan.target)?;
-                self.may_land(other, plan.source)
+                self.may_land(plan.moved, plan.target, plan.to)?;
+                self.may_land(other, plan.source, plan.from)
             }
             (_, Some(other)) if self.body(other).is_dir() => {
                 if !other.is_merged() {
-                    self.may_land(plan.moved, plan.target)?;
+                    self.may_land(plan.moved, plan.target, plan.to)?;
                 }
                 // Both sides: what the moved directory merges with afterwards is empty.
                 self.must_be_empty(None, other)?;
@@ -142,13 +138,20 @@ impl Model {
                     false => Err(Errno::NOTEMPTY),
                 }
             }
-            _ => self.may_land(plan.moved, plan.target),
+            _ => self.may_land(plan.moved, plan.target, plan.to),
         }
     }
 
-    /// A 0/0 device does not become a whiteout.
-    pub(super) fn may_hide_nothing(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
-        match *self.body(moved) == Body::Device && target.lower.is_some() {
+    /// A 0/0 device does not become a whiteout, as it also would in `.links`.
+    pub(super) fn may_hide_nothing(
+        &self,
+        moved: Seen,
+        target: Slot,
+        to: &Place,
+    ) -> Result<(), Errno> {
+        let (_, name) = to.split().ok_or(Errno::BUSY)?;
+        let hides = target.lower.is_some() || self.is_links(target.parent, name);
+        match *self.body(moved) == Body::Device && hides {
             true => Err(Errno::XDEV),
             false => Ok(()),
         }
@@ -156,8 +159,8 @@ impl Model {
 
     /// A directory that is merged, or would be where it goes, stays where it is. Where a whiteout
     /// hides the lower one it is marked opaque.
-    fn may_land(&self, moved: Seen, target: Slot) -> Result<(), Errno> {
-        self.may_hide_nothing(moved, target)?;
+    fn may_land(&self, moved: Seen, target: Slot, to: &Place) -> Result<(), Errno> {
+        self.may_hide_nothing(moved, target, to)?;
         let whiteout = target
             .upper
             .is_some_and(|ino| self.upper.get(ino).body == Body::Device);
