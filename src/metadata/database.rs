@@ -6,7 +6,7 @@
 //! readers that may not create them need them.
 
 use super::schema::{self, CORE_TABLES};
-use super::{UNUSABLE, directories, nap};
+use super::{UNUSABLE, directories, nap, regular};
 use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
 use std::fs::OpenOptions;
@@ -49,6 +49,13 @@ impl Database {
     /// Opens the database for reading and writing.
     pub(super) fn open(state: &Path) -> Result<Database> {
         let path = path(state);
+        match regular::check(&path) {
+            Err(why) if why.kind() != ErrorKind::NotFound => {
+                return Err(Error::on("open database", &path, why).hint(UNUSABLE));
+            }
+            // SQLite's words for a missing one are put right below.
+            Ok(()) | Err(_) => {}
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)
             .and_then(configure)

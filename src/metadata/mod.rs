@@ -10,14 +10,17 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
+//! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod database;
 mod directories;
 mod lock;
 mod read;
+mod regular;
 mod schema;
 
 pub use read::Reader;
+pub use regular::open as open_regular;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;

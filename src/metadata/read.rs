@@ -2,23 +2,27 @@
 //! Reading a database, the upper's or a lower's, while others use it.
 //!
 //! Invariant: nothing is created, written or locked for writing. What another process has committed
-//! is seen, so the write-ahead log is read too; a database that cannot be read whole is an error,
+//! is seen, so the write-ahead log is read too, and who keeps the database to himself is heeded; a database that cannot be read whole is an error,
 //! never one with fewer rows.
 
 use super::database::{self, failed};
 use super::schema::{self, Version};
-use super::{UNUSABLE, database::check_core_tables};
+use super::{UNUSABLE, database::check_core_tables, nap, regular};
 use crate::error::{Error, Kind, Result};
 use crate::store::percent;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a process that writes is waited for, where there is no log that spares readers this.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the header of a database says how it is to be read: 2 stands for a write-ahead log.
 const READ_VERSION: usize = 19;
@@ -31,6 +35,9 @@ pub struct Reader {
     path: PathBuf,
     /// Read without its log, because there was none.
     unlogged: bool,
+    /// Locked as by every reader of a database with a log. A process loses such locks with any
+    /// descriptor of the file that it closes: this one closes last.
+    file: File,
 }
 
 impl Reader {
@@ -46,8 +53,8 @@ impl Reader {
             return Ok(None);
         }
         let path = database::path(state);
-        let unlogged = is_unlogged(&path)?;
-        let file = percent::encode(path.as_os_str().as_bytes(), b"/");
+        let (file, unlogged) = open_shared(&path)?;
+        let name = percent::encode(path.as_os_str().as_bytes(), b"/");
         let mode = match unlogged {
             // Opened otherwise, SQLite would create the log and its index.
             true => "immutable=1",
@@ -56,7 +63,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(format!("file:{file}?{mode}"), flags)
+        let connection = Connection::open_with_flags(format!("file:{name}?{mode}"), flags)
             .map_err(|error| failed("open", &path, &error))?;
         connection
             .busy_timeout(PATIENCE)
@@ -70,6 +77,7 @@ impl Reader {
             connection,
             path,
             unlogged,
+            file,
         }))
     }
 
@@ -118,7 +126,7 @@ impl Reader {
 
     /// Checks that what was read was whole: nobody began a log meanwhile.
     pub fn finish(self) -> Result<()> {
-        if self.unlogged && !is_unlogged(&self.path)? {
+        if self.unlogged && !(has_log(&self.file, &self.path)? && is_unlogged(&self.path)?) {
             let what = format!("read database {}", self.path.display());
             return Err(
                 Error::environment(what, "it was opened for writing meanwhile").hint("do it again"),
@@ -141,20 +149,59 @@ impl Reader {
     }
 }
 
-/// Whether all there is to read is in the database file itself, although it is one with a log.
+/// Opens the database file and takes the lock of a reader where a log is kept; without one, SQLite
+/// does so itself. Tells whether all there is to read is in the file itself, although a log is kept.
+fn open_shared(path: &Path) -> Result<(File, bool)> {
+    let file = regular::open(path).map_err(|why| match why.kind() {
+        ErrorKind::NotFound if path.is_symlink() => {
+            let why = "it is a symlink that leads nowhere";
+            Error::on("open database", path, std::io::Error::other(why)).hint(UNUSABLE)
+        }
+        ErrorKind::NotFound => database::missing(path),
+        _ => Error::on("open database", path, why).hint(UNUSABLE),
+    })?;
+    if !has_log(&file, path)? {
+        return Ok((file, false));
+    }
+    // Who keeps the database to himself may have a log without an index, or none yet.
+    share(&file, path)?;
+    let unlogged = is_unlogged(path)?;
+    Ok((file, unlogged))
+}
+
+/// Takes a shared lock, waiting for no longer than there is patience.
+fn share(file: &File, path: &Path) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN | Errno::ACCESS) if Instant::now() < end => nap(PAUSE),
+            Err(Errno::AGAIN | Errno::ACCESS) => {
+                let what = format!("read database {}", path.display());
+                let why = "the database is locked: another process keeps it to itself";
+                return Err(Error::environment(what, why).hint("wait for it, or end it"));
+            }
+            // Where there are no locks, nobody holds one.
+            Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(()),
+            Err(why) => return Err(Error::on("lock", path, why).hint(UNUSABLE)),
+        }
+    }
+}
+
+/// Whether the log of the database `path`, which keeps one, has nothing to read.
 ///
 /// # Errors
 /// A log without its index: only a process that may write can put that in order.
 fn is_unlogged(path: &Path) -> Result<bool> {
-    if !has_log(path)? {
-        return Ok(false);
-    }
     let beside = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
     let size = |path: PathBuf| match path.symlink_metadata() {
+        Ok(found) if !found.is_file() => {
+            let why = std::io::Error::other("it is not a regular file");
+            Err(Error::on("read", path, why).hint("remove it, once nobody uses the store"))
+        }
         Ok(found) => Ok(Some(found.len())),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
         Err(why) => Err(Error::on("read", path, why).hint(UNUSABLE)),
@@ -173,10 +220,9 @@ fn is_unlogged(path: &Path) -> Result<bool> {
 }
 
 /// Whether the database keeps a write-ahead log.
-fn has_log(path: &Path) -> Result<bool> {
+fn has_log(file: &File, path: &Path) -> Result<bool> {
     let mut header = [0; READ_VERSION + 1];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    match read {
+    match file.read_exact_at(&mut header, 0) {
         Ok(()) => Ok(header[READ_VERSION] == WITH_LOG),
         Err(why) if why.kind() == ErrorKind::UnexpectedEof => Err(Error::new(
             Kind::Corrupt,
@@ -184,7 +230,6 @@ fn has_log(path: &Path) -> Result<bool> {
             "it is cut off",
         )
         .hint("restore it from a backup")),
-        Err(why) if why.kind() == ErrorKind::NotFound => Err(database::missing(path)),
         Err(why) => Err(Error::on("open database", path, why).hint(UNUSABLE)),
     }
 }

@@ -5,10 +5,10 @@
 //! 10 finds them.
 
 use super::directories::set_mode;
-use super::{UNUSABLE, nap};
+use super::{UNUSABLE, nap, regular};
 use crate::error::{Error, Kind, Result};
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,7 +105,7 @@ const EMPTY_WAIT: Duration = Duration::from_millis(10);
 pub(super) fn read(state: &Path) -> Result<Version> {
     let path = file(state);
     for _ in 0..EMPTY_TRIES {
-        let text = match std::fs::read(&path) {
+        let text = match contents(&path) {
             Ok(text) => text,
             Err(error) if is_absence(&error) => return Ok(Version::New),
             Err(error) => return Err(Error::on("read", path, error).hint(UNUSABLE)),
@@ -117,6 +117,12 @@ pub(super) fn read(state: &Path) -> Result<Version> {
         nap(EMPTY_WAIT);
     }
     Err(corrupt(&path, "it is empty"))
+}
+
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    regular::open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Writes the version file: complete or not at all.
