@@ -124,6 +124,12 @@ pub(super) fn for_check(word: Option<&OsStr>, options: &[OsString]) -> Result<Op
     {
         return Ok(Some(live));
     }
+    if let Some(merged) = word.filter(|word| !is_url(word) && !names_layers(options))
+        && url_of_environment().is_none()
+    {
+        refuse_other_store(Some(merged))?;
+        return Err(no_view(merged));
+    }
     let (request, spelling) = for_mount(&Target {
         words: [word, None],
         options,
@@ -207,14 +213,16 @@ pub(super) fn for_compare(target: &Target<'_>) -> Result<Request> {
         let why = "unexpected beside -o lowerdir=,upperdir=";
         return Err(Error::usage(what, why));
     }
-    let live = live_view(word)?.ok_or_else(|| {
-        let what = format!("layers of {}", word.display());
-        Error::usage(what, "no merged view is mounted there")
-            .hint("name them: -o lowerdir=/l/nix/store,upperdir=/u, or a store URL")
-    })?;
+    let live = live_view(word)?.ok_or_else(|| no_view(word))?;
     let options = [target.options, &[live.layers]].concat();
     let (layout, options) = Layout::from_mount_options(&options, &live.merged, &surroundings()?)?;
     Ok(request(layout, options))
+}
+
+fn no_view(word: &OsStr) -> Error {
+    let what = format!("layers of {}", word.display());
+    Error::usage(what, "no merged view is mounted there")
+        .hint("name them: -o lowerdir=/l/nix/store,upperdir=/u, or a store URL")
 }
 
 fn request(layout: Layout, options: MountOptions) -> Request {
