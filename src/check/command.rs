@@ -7,6 +7,8 @@
 use super::Subject;
 use super::mounted::Standing;
 use crate::backend::mountinfo::Backend;
+use crate::backend::probe::{self, Outcome};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,16 +25,15 @@ impl<'a> Commands<'a> {
         Commands { subject, standing }
     }
 
-    /// Mounts the view anew, by which what Nix would create is created.
-    pub(super) fn remounted(&self) -> String {
-        match self.standing {
-            Standing::Other | Standing::Nothing => mount(self.subject, None),
-            Standing::View(backend) => {
-                let merged = quoted(&self.subject.request.layout.merged);
-                let mount = mount(self.subject, Some(backend));
-                format!("overstore umount {merged} && {mount}")
-            }
-        }
+    /// Mounts the view anew, by which what Nix would create is created; `None` where no view is
+    /// mounted, since that is a fault itself, and mended by mounting.
+    pub(super) fn remounted(&self) -> Option<String> {
+        let Standing::View(backend) = self.standing else {
+            return None;
+        };
+        let merged = quoted(&self.subject.request.layout.merged);
+        let mount = mount(self.subject, Some(backend));
+        Some(format!("overstore umount {merged} && {mount}"))
     }
 
     /// Runs `command`, which changes names at the top of the upper.
@@ -65,11 +66,37 @@ impl<'a> Commands<'a> {
     }
 }
 
+/// Returns `subject` with the options without which its mount is refused.
+pub(super) fn mountable(subject: &Subject) -> Subject {
+    let mut subject = subject.clone();
+    let options = &subject.request.options;
+    let mut needed: Vec<OsString> = Vec::new();
+    if options.nix_check && subject.request.layout.nix_check().is_err() {
+        needed.extend(["-o".into(), "nix-check=off".into()]);
+    }
+    if !options.attributes.read_only() && is_read_only(&subject.request.layout.upper) {
+        needed.extend(["-o".into(), "ro".into()]);
+    }
+    subject.mount_words.splice(0..0, needed);
+    subject
+}
+
+/// Whether `path` is on a filesystem that nobody can write; not told of one that hangs.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    probe::answers(path).outcome == Outcome::Yes
+        && statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
 /// The command that mounts `subject`, on the kernel only where that is asked.
 pub(super) fn mount(subject: &Subject, backend: Option<Backend>) -> String {
     let mut text = "overstore mount".to_owned();
     if backend == Some(Backend::Kernel) {
         text.push_str(" --backend kernel");
+        let layout = &subject.request.layout;
+        if layout.check_mount && layout.lower.as_os_str().as_bytes().contains(&b':') {
+            // The kernel lists it as Nix does not find it.
+            text.push_str(" -o nix-check=off");
+        }
     }
     for word in &subject.mount_words {
         text.push(' ');

@@ -7,6 +7,7 @@ use super::Subject;
 use super::command::{self, Commands, quoted};
 use super::fault::{Fault, Findings};
 use super::mounted::Standing;
+use crate::backend::Request;
 use crate::backend::probe::{self, Outcome};
 use crate::layout::{Layout, LowerStore};
 use std::fs;
@@ -42,13 +43,14 @@ pub(super) fn check(
     let layout = &subject.request.layout;
     names(subject, found);
     let covered = layout.lower == layout.merged && standing != Standing::Nothing;
-    let lower = !covered && present("lower", &layout.lower, found);
-    let upper = present("upper", &layout.upper, found);
+    let lower = !covered && present("lower", &layout.lower, layout, found);
+    let upper = present("upper", &layout.upper, layout, found);
     if lower && upper {
         identities(layout, standing, found);
     }
     if upper {
         upper_mode(layout, commands, found);
+        upper_read_only(subject, found);
     }
     if layout.state.is_none() && standing == Standing::Nothing {
         merged(layout, found);
@@ -67,20 +69,10 @@ fn names(subject: &Subject, found: &mut Findings) {
         return;
     }
     if let Err(why) = layout.nix_check() {
-        let fault = Fault::new("nix-check", &layout.merged, why.to_string())
-            .means("Nix's check-mount cannot find the mount, and overstore refuses to mount it");
-        let options = subject.mount_words.clone();
-        let words = match &subject.url {
-            Some(url) => {
-                let mut words = options;
-                words.retain(|word| word != url.as_str());
-                words.push(format!("{url}&check-mount=false").into());
-                words
-            }
-            None => options,
-        };
-        let words = command::words(words);
-        found.fault(fault.mend(format!("overstore mount -o nix-check=off {words}")));
+        // Mounting does not help Nix: what does is in the words.
+        found.fault(Fault::new("nix-check", &layout.merged, why.to_string()).means(
+            "Nix's check-mount cannot find the mount; overstore mounts it with -o nix-check=off only",
+        ));
     }
 }
 
@@ -90,7 +82,7 @@ fn nested(path: &Path, what: String) -> Fault {
 }
 
 /// Tells whether `path` is there and can be read.
-fn present(role: &str, path: &Path, found: &mut Findings) -> bool {
+fn present(role: &str, path: &Path, layout: &Layout, found: &mut Findings) -> bool {
     let answers = probe::answers(path);
     if answers.outcome == Outcome::Yes {
         return true;
@@ -109,7 +101,7 @@ fn present(role: &str, path: &Path, found: &mut Findings) -> bool {
     }
     match fs::metadata(path) {
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            found.fault(missing(role, path));
+            found.fault(missing(role, path, layout));
         }
         Ok(directory) if !directory.is_dir() => found.fault(
             Fault::new(
@@ -125,23 +117,37 @@ fn present(role: &str, path: &Path, found: &mut Findings) -> bool {
     false
 }
 
-fn missing(role: &str, path: &Path) -> Fault {
-    Fault::new(
-        "missing-directory",
-        path,
-        format!("the {role} directory does not exist"),
-    )
-    .means("neither backend can mount the layout; if it is to be elsewhere, correct the layout")
-    .mend(format!("mkdir -p {}", quoted(path)))
+fn missing(role: &str, path: &Path, layout: &Layout) -> Fault {
+    let fault = |why: &str| {
+        let what = format!("the {role} directory does not exist{why}");
+        Fault::new("missing-directory", path, what).means(
+            "neither backend can mount the layout; if it is to be elsewhere, correct the layout",
+        )
+    };
+    let above = path
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok());
+    let Some(real) = above.and_then(|above| above.canonicalize().ok()) else {
+        return fault(": a symlink on the way leads nowhere");
+    };
+    if !real.is_dir() {
+        return fault(&format!(": {} is no directory", real.display()));
+    }
+    let layers = [&layout.lower, &layout.upper];
+    let mut layers = layers.into_iter().filter(|layer| *layer != path);
+    if layers.any(|layer| path.starts_with(layer) || is_inside(&real, layer)) {
+        return fault(", and is not made, as it would lie inside a layer");
+    }
+    fault("").mend(format!("mkdir -p {}", quoted(path)))
 }
 
 fn merged(layout: &Layout, found: &mut Findings) {
     let absent = layout
         .merged
         .symlink_metadata()
-        .is_err_and(|why| why.kind() == ErrorKind::NotFound);
+        .is_err_and(|why| matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory));
     if absent {
-        found.fault(missing("merged", &layout.merged));
+        found.fault(missing("merged", &layout.merged, layout));
     }
 }
 
@@ -199,9 +205,9 @@ fn upper_mode(layout: &Layout, commands: &Commands<'_>, found: &mut Findings) {
         return;
     };
     let mode = upper.mode() & 0o7777;
-    let owner = mode & 0o700 == 0o700;
+    let readers = mode & 0o755 == 0o755;
     let others = mode & 0o002 == 0 && (mode & 0o020 == 0 || mode & 0o1000 != 0);
-    if owner && others {
+    if readers && others {
         return;
     }
     let what = format!("the upper directory, and with it the store's, has mode {mode:04o}");
@@ -209,9 +215,25 @@ fn upper_mode(layout: &Layout, commands: &Commands<'_>, found: &mut Findings) {
     found.fault(
         Fault::new("wrong-modes", &layout.upper, what)
             .means(
-                "Nix wants 1775 or 0755: else its owner is locked out, or others replace objects",
+                "Nix wants 1775 or 0755: else users of the store are locked out, or replace objects",
             )
             .mend(commands.unmounted(&command)),
+    );
+}
+
+/// Nobody writes to such an upper: a view of it is for reading.
+fn upper_read_only(subject: &Subject, found: &mut Findings) {
+    let Request {
+        layout, options, ..
+    } = &subject.request;
+    if options.attributes.read_only() || !command::is_read_only(&layout.upper) {
+        return;
+    }
+    let what = "the upper directory is on a read-only filesystem; remount that for writing, or mount \
+                the view with -o ro";
+    found.fault(
+        Fault::new("upper-read-only", &layout.upper, what)
+            .means("nothing can be built or fetched into the store, nor mended in the upper"),
     );
 }
 
@@ -220,6 +242,8 @@ fn lower_view(layout: &Layout, found: &mut Findings) {
     let LowerStore::Overlay(inner) = &layout.lower_store else {
         return;
     };
+    // The innermost is to be mounted first.
+    lower_view(inner, found);
     match super::mounted::is_mounted(inner) {
         Ok(true) => {}
         Ok(false) => found.fault(
@@ -233,5 +257,4 @@ fn lower_view(layout: &Layout, found: &mut Findings) {
         ),
         Err(why) => found.not_checked(&["lower-not-mounted"], &inner.merged, why),
     }
-    lower_view(inner, found);
 }

@@ -5,7 +5,8 @@
 //! a probe makes and removes again; what could not be looked at is told; nothing hangs on a
 //! filesystem that does.
 //!
-//! * `fault`: what can be found, and its JSON. `command`: the commands that mend it.
+//! * `fault`: what can be found, and its JSON. `command`: the commands that mend it. `order`: what is
+//!   told, and mended, first.
 //! * `mounted`, `directories`, `work`: the mount and the directories.
 //! * `upper`, `objects`: walking the upper, and what its marks and names mean.
 //! * `state`, `rows`: the databases, and their rows against the files.
@@ -15,6 +16,7 @@ mod directories;
 mod fault;
 mod mounted;
 mod objects;
+mod order;
 mod rows;
 mod state;
 mod upper;
@@ -81,7 +83,7 @@ pub fn check(subject: &Subject) -> Result<Report> {
     probes.extend(probe::layout(&subject.request));
     let choice = |space| choose::decide(Choice::Auto, &subject.request, space);
     let choices = vec![("mount", choice(Space::Own)), ("run", choice(Space::Run))];
-    let found = faults(subject)?;
+    let found = faults(&command::mountable(subject))?;
     Ok(Report {
         layout: Some(subject.request.layout.clone()),
         probes,
@@ -98,7 +100,7 @@ fn faults(subject: &Subject) -> Result<Findings> {
     let commands = Commands::new(subject, standing);
     let readable = directories::check(subject, standing, &commands, &mut found);
     let upper = state::upper(layout, &commands, &mut found);
-    let lower = state::lower(&layout.lower_store, &mut found);
+    let lower = state::lower(layout, &mut found);
     if readable.upper {
         work::check(layout, standing, &commands, &mut found);
         markers_unseen(layout, &mut found);
@@ -133,6 +135,7 @@ fn faults(subject: &Subject) -> Result<Findings> {
     if let state::Upper::Rows(reader, _) = upper {
         reader.finish()?;
     }
+    order::settle(layout, &mut found.faults);
     Ok(found)
 }
 

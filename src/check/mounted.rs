@@ -80,7 +80,8 @@ fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Sta
     {
         return (Some(fault), Standing::Other);
     }
-    let spelled = spelled_otherwise(subject, &layers, point);
+    let spelled = spelled_otherwise(subject, &layers, point)
+        .or_else(|| escaped_colon(subject, backend, entry));
     let fault = spelled.or_else(|| kernel_options(subject, entry));
     (fault, Standing::View(backend))
 }
@@ -194,15 +195,36 @@ fn spelled_otherwise(subject: &Subject, layers: &Layers, point: &Path) -> Option
         asked.display(),
         mounted.display()
     );
-    let merged = quoted(&layout.merged);
+    Some(spelled_by_fuse(subject, mounted, what))
+}
+
+/// The kernel lists a colon of the lower with a backslash, of which Nix does not know.
+fn escaped_colon(subject: &Subject, backend: Backend, entry: &Entry) -> Option<Fault> {
+    let layout = &subject.request.layout;
+    let lower = layout.lower.as_os_str().as_bytes();
+    if !layout.check_mount || backend != Backend::Kernel || !lower.contains(&b':') {
+        return None;
+    }
+    let plain = [b"lowerdir=", lower].concat();
+    let mut options = entry.super_options.as_bytes().split(|&byte| byte == b',');
+    if options.any(|option| option == plain) {
+        return None;
+    }
+    let what = format!(
+        "the list of mounts spells {} with a backslash before the colon",
+        layout.lower.display()
+    );
+    Some(spelled_by_fuse(subject, &layout.lower, what))
+}
+
+fn spelled_by_fuse(subject: &Subject, path: &Path, what: String) -> Fault {
+    let merged = quoted(&subject.request.layout.merged);
     let mut mount = command::mount(subject, None);
-    // The kernel lists real paths only.
+    // The kernel lists real paths only, and escapes some.
     mount.insert_str("overstore mount".len(), " --backend fuse");
-    Some(
-        Fault::new("check-mount", mounted, what)
-            .means("Nix's check-mount compares the words, and refuses the store")
-            .mend(format!("overstore umount {merged} && {mount}")),
-    )
+    Fault::new("check-mount", path, what)
+        .means("Nix's check-mount compares the words, and refuses the store")
+        .mend(format!("overstore umount {merged} && {mount}"))
 }
 
 /// Options of the kernel by which its view differs from that of the driver.

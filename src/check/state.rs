@@ -8,10 +8,10 @@ use super::command::{Commands, quoted};
 use super::fault::{Fault, Findings};
 use crate::error::{Kind, Result};
 use crate::layout::{Layout, LowerStore};
-use crate::metadata::Reader;
+use crate::metadata::{Reader, open_regular};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Everything that is found by reading databases.
 const ROWS: &[&str] = &["shadow", "row-without-files", "closure", "wrong-modes"];
@@ -49,18 +49,20 @@ pub(super) fn upper(layout: &Layout, commands: &Commands<'_>, found: &mut Findin
     });
     match opened {
         Ok(Some((reader, rows))) => return Upper::Rows(reader, rows.into_iter().collect()),
-        Ok(None) => found.fault(
-            Fault::new("database-missing", state, "there is no upper database yet")
-                .means(
-                    "no object of the upper is valid; the next garbage collection removes them all",
-                )
-                .mend(commands.remounted()),
-        ),
+        Ok(None) => found.fault(missing(state, commands)),
         Err(why) if is_forbidden(state) => found.not_checked(ROWS, state, why),
         Err(why) => found.fault(unusable(state, why.kind(), why.to_string())),
     }
     found.not_checked(ROWS, state, "the upper database cannot be read");
     Upper::Unknown
+}
+
+fn missing(state: &Path, commands: &Commands<'_>) -> Fault {
+    let what = "there is no upper database yet; mounting makes it";
+    let mut fault = Fault::new("database-missing", state, what)
+        .means("no object of the upper is valid; the next garbage collection removes them all");
+    fault.mend = commands.remounted();
+    fault
 }
 
 /// Whether this user may not read the database.
@@ -72,7 +74,7 @@ fn is_forbidden(state: &Path) -> bool {
         "db/db.sqlite-shm",
     ];
     files.iter().any(|name| {
-        let opened = std::fs::File::open(state.join(name));
+        let opened = open_regular(&state.join(name));
         opened.is_err_and(|why| why.kind() == std::io::ErrorKind::PermissionDenied)
     })
 }
@@ -91,19 +93,27 @@ fn unusable(state: &Path, kind: Kind, what: String) -> Fault {
 /// What Nix creates under its umask of 022, and what it keeps to itself.
 fn modes(state: &Path, found: &mut Findings) {
     let table: [(&str, u32, u32); 7] = [
-        ("db", 0o700, 0o022),
-        ("db/db.sqlite", 0o600, 0o022),
-        ("db/db.sqlite-wal", 0o600, 0o022),
-        ("db/db.sqlite-shm", 0o600, 0o022),
-        ("db/schema", 0o600, 0o022),
+        ("db", 0o755, 0o022),
+        ("db/db.sqlite", 0o644, 0o022),
+        ("db/db.sqlite-wal", 0o644, 0o022),
+        ("db/db.sqlite-shm", 0o644, 0o022),
+        ("db/schema", 0o644, 0o022),
         ("db/big-lock", 0o600, 0o077),
         ("gc.lock", 0o600, 0o077),
     ];
     for (name, needed, forbidden) in table {
         let path = state.join(name);
+        // A symlink has no modes of its own: what it leads to is judged, and changed.
+        let Ok(path) = follow(path) else {
+            continue;
+        };
         let Ok(metadata) = path.symlink_metadata() else {
             continue;
         };
+        // What is of another kind is told where it is opened.
+        if !metadata.is_file() && !metadata.is_dir() {
+            continue;
+        }
         let mode = metadata.mode() & 0o7777;
         if mode & needed == needed && mode & forbidden == 0 {
             continue;
@@ -111,9 +121,17 @@ fn modes(state: &Path, found: &mut Findings) {
         let right = (mode | needed) & !forbidden & 0o777;
         let what = format!("mode {mode:04o} instead of {right:04o}");
         let fault = Fault::new("wrong-modes", &path, what)
-            .means("its owner is locked out, or others may change what is valid, or hold locks")
+            .means("who may read the store is locked out, or others may change what is valid, or hold locks")
             .mend(format!("chmod {right:04o} {}", quoted(&path)));
         found.fault(fault);
+    }
+}
+
+/// Returns where a symlink leads, and any other path as it is.
+fn follow(path: PathBuf) -> std::io::Result<PathBuf> {
+    match path.is_symlink() {
+        true => path.canonicalize(),
+        false => Ok(path),
     }
 }
 
@@ -163,12 +181,12 @@ impl Lower {
 }
 
 /// Opens the metadata of the lower store.
-pub(super) fn lower(store: &LowerStore, found: &mut Findings) -> Lower {
+pub(super) fn lower(layout: &Layout, found: &mut Findings) -> Lower {
     const UNKNOWN: &[&str] = &["shadow", "closure"];
-    match store {
+    match &layout.lower_store {
         LowerStore::Directory => {
             let why = "the layout tells no metadata of the lower store";
-            found.not_checked(UNKNOWN, Path::new(""), why);
+            found.not_checked(UNKNOWN, &layout.lower, why);
             Lower::Unknown
         }
         LowerStore::Daemon { socket } => {
@@ -193,11 +211,11 @@ pub(super) fn lower(store: &LowerStore, found: &mut Findings) -> Lower {
             let reader = match reader.transpose() {
                 Ok(reader) => reader.flatten(),
                 Err(why) => {
-                    lower_unread(inner.state.as_deref().unwrap_or(Path::new("")), &why, found);
+                    lower_unread(inner.state.as_deref().unwrap_or(&inner.merged), &why, found);
                     return Lower::Unknown;
                 }
             };
-            Lower::Overlay(reader, Box::new(lower(&inner.lower_store, found)))
+            Lower::Overlay(reader, Box::new(lower(inner, found)))
         }
     }
 }

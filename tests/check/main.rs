@@ -9,6 +9,8 @@
 mod auto;
 mod databases;
 mod faults;
+mod locked;
+mod mending;
 mod real_nix;
 #[path = "../common/skip.rs"]
 mod skip;

@@ -39,7 +39,7 @@ echo other >/mnt/other
 other=$(nix-store --store $lower --add /mnt/other)
 
 step "a new layout: not mounted, without a database"
-same "$(ids)" "not-mounted database-missing"
+same "$(ids)" "database-missing not-mounted"
 overstore mount "$url"
 good
 
