@@ -605,6 +605,34 @@ fn a_hung_driver_does_not_hang_status() {
     assert!(started.elapsed() < Duration::from_secs(8));
 }
 
+/// What would have to wait for a hung driver says so and how to end that.
+#[test]
+fn a_hung_driver_is_given_up() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let driver = Driver::start(&place);
+    let pid = rustix::process::Pid::from_child(&driver.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let output = place
+        .shell(
+            r#"
+            "$O" mount -o "$LAYERS" "$M" 2>&1 | grep -o 'already mounted'
+            "$O" mount "local-overlay://?real=$M&lower-store=/&upper-layer=$PWD/u&state=$PWD" 2>&1 |
+                grep -o 'already mounted'
+            "$O" run -o "$LAYERS" -- echo ran 2>&1 | grep -o 'in use by the view'
+            "$O" sync "$M" 2>&1 | sed "s|$PWD|D|g"
+        "#,
+        )
+        .output()
+        .unwrap();
+    let expected = "already mounted\nalready mounted\nin use by the view\n\
+        error: wait for the driver of D/m: no answer for 30 seconds; \
+        overstore umount --force D/m gives it up\n";
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+}
+
 /// `run` behaves as if its command had been started directly.
 const RUN: &[(&str, &str)] = &[
     (

@@ -129,14 +129,19 @@ fn same_filesystem(upper: &Metadata, upper_path: &Path, work: &Path) -> Result<(
     .hint("put it beside the upper directory, or leave it out: FUSE needs none"))
 }
 
+/// Checks that no merged view stands on `merged`, by the list of mounts alone: the driver of one that
+/// stands there may hang.
+pub fn not_mounted(merged: &Path) -> Result<()> {
+    let mounts = mountinfo::read()?;
+    match mountinfo::find(&mounts, merged) {
+        Some(entry) if entry.merged_view().is_some() => Err(already_mounted(&entry.mount_point)),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that `merged` is a directory on which no merged view stands, and resolves it.
 fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
-    let mounts = mountinfo::read()?;
-    if let Some(entry) = mountinfo::find(&mounts, merged)
-        && entry.merged_view().is_some()
-    {
-        return Err(already_mounted(&entry.mount_point));
-    }
+    not_mounted(merged)?;
     let missing = "create it: mkdir -p";
     let found = directory("merged", merged, missing).and_then(|_| {
         fs::canonicalize(merged).map_err(|why| Error::on("resolve merged directory", merged, why))
