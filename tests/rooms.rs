@@ -57,6 +57,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "view",
         ],
     ),
+    ("check", &["Leftover", "leftover"]),
     (
         "layout",
         &[

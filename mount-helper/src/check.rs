@@ -6,12 +6,12 @@
 use crate::directory::{Directory, printable};
 use crate::fault::{Fault, Result};
 use crate::identity::mount_id;
+use crate::leftovers::{self, Leftover};
 use crate::mounts::{self, Mount};
 use crate::overlap;
 use crate::request::Request;
-use crate::work::OF_KERNEL;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Access, AtFlags, Dir, FlockOperation, accessat, fgetxattr, flock};
+use rustix::fs::{Access, AtFlags, FlockOperation, accessat, fgetxattr, flock};
 use rustix::io::Errno;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -106,19 +106,14 @@ fn check_work(work: &Directory, upper: &Directory) -> Result<()> {
         ))
         .hint("put it beside the upper directory"));
     }
-    let unreadable = |why| Fault::kernel(format!("read {what}"), why);
-    for entry in Dir::read_from(work.open()?).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name().to_bytes();
-        let mut own = [".", ".."].into_iter().chain(OF_KERNEL);
-        if !own.any(|own| own.as_bytes() == name) {
-            return Err(
-                Fault::usage(format!("{what}: not empty, it has {}", name.escape_ascii()))
-                    .hint("name a directory that nothing else uses"),
-            );
-        }
+    match leftovers::inside(work.open()?, &work.path)? {
+        Some(Leftover::Foreign(path)) => Err(Fault::usage(format!(
+            "{what}: not empty, it has {}",
+            printable(path)
+        ))
+        .hint("name another directory with workdir=: the kernel empties it")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Waits for others that are about to mount with the same work directory, and so the same upper;

@@ -5,6 +5,7 @@ use crate::attach::Way;
 use crate::check::{Checked, READ_ONLY_UPPER};
 use crate::directory::{Directory, plain, printable};
 use crate::fault::{Fault, Result};
+use crate::leftovers::OF_KERNEL;
 use crate::request::Request;
 use rustix::fs::{AtFlags, Mode, mkdirat, rmdir, unlinkat};
 use rustix::io::Errno;
@@ -18,10 +19,6 @@ pub fn default_work(upper: &Path) -> PathBuf {
 }
 
 const ROLE: &str = "work directory";
-
-/// What the kernel leaves in a work directory, and takes up again: directories that are empty
-/// unless it is at work.
-pub(crate) const OF_KERNEL: [&str; 2] = ["work", "index"];
 
 /// Creates the work directory of `upper` if only it is missing, and tells whether it did.
 pub fn create_work(path: &Path, upper: &Path) -> Result<bool> {
