@@ -54,6 +54,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "Request",
             "Wish",
             "refresh",
+            "same_directory",
             "view",
         ],
     ),

@@ -2,8 +2,9 @@
 //! What a descriptor stands for, whatever its path is called later.
 
 use rustix::fd::AsFd;
-use rustix::fs::{AtFlags, StatxFlags, fstat, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags, fstat, makedev, statx};
 use rustix::io::Errno;
+use std::path::Path;
 
 /// One directory of one filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,28 @@ impl Identity {
             inode: stat.st_ino,
         })
     }
+
+    /// Returns that of what is at `path`, without a request to the filesystem that it is on, and
+    /// without following a symlink in its place.
+    fn at(path: &Path) -> Result<Identity, Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        let answer = statx(CWD, path, flags, StatxFlags::INO)?;
+        Ok(Identity {
+            device: makedev(answer.stx_dev_major, answer.stx_dev_minor),
+            inode: answer.stx_ino,
+        })
+    }
+
+    /// Whether `path` leads to the same directory, be it by another mount.
+    pub(crate) fn is_at(self, path: &Path) -> bool {
+        Identity::at(path) == Ok(self)
+    }
+}
+
+/// Whether two paths are the same or lead to the same directory, as they do where a parent is
+/// bind-mounted. Symlinks in their place are not followed.
+pub fn same_directory(one: &Path, other: &Path) -> bool {
+    one == other || Identity::at(one).is_ok_and(|identity| identity.is_at(other))
 }
 
 /// Returns the id of the mount that `directory` was reached through, as mountinfo shows it; `None`

@@ -29,6 +29,7 @@ pub use attach::Way;
 pub use check::Checked;
 pub use directory::printable;
 pub use fault::{Fault, Kind};
+pub use identity::same_directory;
 pub use leftovers::{Leftover, leftover};
 pub use lowers::ReadOnly;
 pub use nix::{NIX_CHECK_WAY_OUT, nix_cannot_find};

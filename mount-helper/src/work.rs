@@ -53,8 +53,9 @@ pub enum Wish {
 
 impl Request {
     /// Checks the request, and if that is wanted mounts it and tells by which way. With `make_work`
-    /// a missing work directory is created, and removed again if nothing was mounted.
-    pub fn fulfil(&self, wish: Wish, make_work: bool) -> Result<Option<Way>> {
+    /// a missing work directory is created, and removed again if nothing was mounted. `warn` is told
+    /// in one line what is odd but keeps nothing from being mounted.
+    pub fn fulfil(&self, wish: Wish, make_work: bool, warn: &dyn Fn(&str)) -> Result<Option<Way>> {
         let created = make_work && create_work(&self.work, &self.upper)?;
         let checked = self.check().inspect_err(|_| {
             if created {
@@ -62,6 +63,9 @@ impl Request {
                 let _ = rmdir(&self.work);
             }
         })?;
+        if checked.turn.is_none() {
+            warn(&checked.no_turn());
+        }
         let done = match wish {
             Wish::Check => Ok(None),
             Wish::Mount => checked.mount().map(Some),
