@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a descriptor stands for, whatever its path is called later.
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, StatxFlags, fstat, makedev, statx};
 use rustix::io::Errno;
 use std::path::Path;
@@ -46,8 +46,20 @@ pub fn same_directory(one: &Path, other: &Path) -> bool {
 }
 
 /// Returns the id of the mount that `directory` was reached through, as mountinfo shows it; `None`
-/// before Linux 5.8.
+/// where neither statx tells it, as before Linux 5.8, nor `/proc`.
 pub(crate) fn mount_id(directory: impl AsFd) -> Option<u64> {
+    let directory = directory.as_fd();
+    told_by_statx(directory).or_else(|| told_by_proc(directory))
+}
+
+fn told_by_proc(directory: BorrowedFd<'_>) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", directory.as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let id = text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    id.trim().parse().ok()
+}
+
+fn told_by_statx(directory: BorrowedFd<'_>) -> Option<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let answer = statx(directory, "", flags, StatxFlags::MNT_ID).ok()?;
     (answer.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(answer.stx_mnt_id)
