@@ -54,9 +54,11 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "Request",
             "Wish",
             "refresh",
+            "same_directory",
             "view",
         ],
     ),
+    ("check", &["Leftover", "leftover"]),
     (
         "layout",
         &[

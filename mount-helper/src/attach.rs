@@ -7,12 +7,12 @@
 //! descriptor; upper and work are told by descriptor, and listed by path all the same.
 
 use crate::check::{Checked, FUSE_CAN};
-use crate::directory::printable;
+use crate::directory::{Directory, printable};
 use crate::fault::{Fault, Result};
 use crate::identity::mount_id;
+use crate::mounts;
 use crate::spelling::{lower_value, option_string, settings, upper_value};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_fd,
@@ -165,24 +165,45 @@ impl Checked {
         match swapped {
             // A mountpoint that was the lower itself now shows the view.
             Some(fault) if self.merged.identity != self.lower.identity => {
-                self.take_back()?;
-                Err(fault)
+                Err(self.take_back(fault))
             }
             _ => Ok(()),
         }
     }
 
-    /// Detaches the mount that was just made on the mountpoint.
-    fn take_back(&self) -> Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let failed = |why| Fault::kernel(format!("unmount {}", printable(&self.merged.path)), why);
-        let top = openat(CWD, &self.merged.path, flags, Mode::empty()).map_err(failed)?;
-        if mount_id(&top) == mount_id(&self.merged.fd) {
-            return Ok(());
+    /// Detaches the mount that was just made on the mountpoint, for the reason `fault`.
+    fn take_back(&self, fault: Fault) -> Fault {
+        let taken = self.just_made().and_then(|made| {
+            unmount(made.by_descriptor(), UnmountFlags::DETACH)
+                .map_err(|why| Fault::kernel("unmount it", why))
+        });
+        match taken {
+            Ok(()) => fault,
+            Err(why) => {
+                let point = printable(&self.merged.path);
+                fault.hint(format!("the view is left mounted at {point}: {why}"))
+            }
         }
-        drop(top);
-        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
-        unmount(&self.merged.path, flags).map_err(failed)
+    }
+
+    /// Finds the mount that was just made, unless others have changed what is at its path.
+    fn just_made(&self) -> Result<Directory> {
+        let found = Directory::find(self.merged.role, &self.merged.path)?;
+        let (top, below) = (mount_id(&found.fd), mount_id(&self.merged.fd));
+        let made = mounts::read()?.into_iter().any(|mount| {
+            Some(mount.id) == top
+                && Some(mount.parent) == below
+                && mount.fs_type == "overlay"
+                && mount.upper.as_ref() == Some(&self.upper.path)
+        });
+        if made {
+            return Ok(found);
+        }
+        Err(Fault::mount(format!(
+            "{} {}: something else is mounted there now",
+            found.role,
+            printable(&found.path)
+        )))
     }
 
     /// Explains a refusal of the kernel, in its own words where it has some. `message` is empty

@@ -70,10 +70,10 @@ fn find(path: &Path) -> Result<(Directory, Backend)> {
     let view = Directory::find("mountpoint", path)?;
     let id = mount_id(&view.fd);
     let mounts = mounts::read()?;
-    let here = mounts.iter().find(|mount| match id {
-        Some(id) => mount.id == id && mount.point == view.path,
-        None => mount.point == view.path,
-    });
+    // By its id, since several mounts may be stacked at one path.
+    let here = mounts
+        .iter()
+        .find(|mount| Some(mount.id) == id && mount.point == view.path);
     match here.and_then(|mount| mount.view) {
         Some(backend) => Ok((view, backend)),
         None => Err(Fault::mount(format!(

@@ -6,6 +6,7 @@
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, status};
 use crate::error::{Error, Result};
+use overstore_mount::same_directory;
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock};
 use rustix::io::Errno;
 use std::fs::{self, Metadata};
@@ -168,7 +169,7 @@ pub fn unshared_upper(request: &Request) -> Result<()> {
         fs::canonicalize(named).map_err(|why| Error::on("resolve upper directory", named, why))?;
     let mounts = mountinfo::read()?;
     let shares = |entry: &&Entry| match entry.merged_view() {
-        Some((Backend::Kernel, layers)) => layers.upper == upper,
+        Some((Backend::Kernel, layers)) => same_directory(&layers.upper, &upper),
         _ => false,
     };
     let Some(view) = mounts.iter().find(shares) else {

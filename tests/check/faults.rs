@@ -329,14 +329,45 @@ fn modes() {
 
 #[test]
 fn the_work_directory() {
-    run(&[
-        case("junk", &["work-leftover"], "mkdir -p u.work/junk/deep"),
-        case(
-            "of the kernel",
-            &["work-leftover"],
-            "mkdir -p -m 0 u.work/work && touch 'u.work/work/#1'",
-        ),
-    ]);
+    run(&[case(
+        "of the kernel",
+        &["work-leftover"],
+        "mkdir -p -m 0 u.work/work && touch 'u.work/work/#1'",
+    )]);
+}
+
+/// No command deletes what is somebody's.
+#[test]
+fn files_of_somebody_in_the_work_directory() {
+    if !can_mount() {
+        return;
+    }
+    for path in ["junk/deep", "work/file", "work/precious/f", "index/x"] {
+        let world = World::mounted();
+        let script = format!(
+            "mkdir -p u.work/work && touch 'u.work/work/#1' && install -D /dev/null u.work/{path}"
+        );
+        world.must(&script);
+        let broken = world.check();
+        assert_eq!(
+            broken.ids(),
+            ["work-foreign"],
+            "{path}: {:#}",
+            broken.report
+        );
+        assert_eq!(broken.code, Some(1), "{path}");
+        let fault = &broken.report["faults"][0];
+        let named = fault["path"].as_str().unwrap();
+        assert!(
+            named.contains("/u.work/") && !named.contains('#'),
+            "{fault:#}"
+        );
+        assert!(
+            fault["means"].as_str().unwrap().contains("workdir="),
+            "{fault:#}"
+        );
+        assert!(fault["mend"].is_null(), "{fault:#}");
+    }
 }
 
 #[test]

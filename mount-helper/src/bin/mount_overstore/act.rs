@@ -170,7 +170,7 @@ fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
         true => Wish::Check,
         false => Wish::Mount,
     };
-    match request.fulfil(wish, options.work.is_none())? {
+    match request.fulfil(wish, options.work.is_none(), &warn)? {
         None => tell(wanted, "the request is good; nothing is mounted"),
         Some(way) => tell(
             wanted,
@@ -183,6 +183,10 @@ fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
         ),
     }
     Ok(0)
+}
+
+fn warn(line: &str) {
+    say(&format!("warning: {line}"));
 }
 
 fn tell(wanted: &Wanted, line: &str) {
