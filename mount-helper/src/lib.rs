@@ -31,7 +31,7 @@ pub use fault::{Fault, Kind};
 pub use lowers::ReadOnly;
 pub use nix::{NIX_CHECK_WAY_OUT, nix_cannot_find};
 pub use privilege::{in_first_user_namespace, refuse_setuid};
-pub use refresh::{Refreshed, refresh, remount, unmount};
+pub use refresh::{Refreshed, refresh, remount, served_by, unmount};
 pub use request::{Markers, Request};
 pub use words::{Attributes, DriverOnly, is_for_others};
 pub use work::{Wish, create_work, default_work};

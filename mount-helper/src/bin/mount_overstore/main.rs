@@ -7,6 +7,7 @@
 
 mod act;
 mod delegate;
+mod namespace;
 mod options;
 mod words;
 
