@@ -7,6 +7,7 @@
 
 mod attach;
 mod check;
+mod context;
 mod directory;
 pub mod escape;
 mod fault;
@@ -24,8 +25,8 @@ pub mod view;
 mod words;
 mod work;
 
-pub use attach::Way;
 pub use check::Checked;
+pub use context::{NO_OVERLAYFS, Way};
 pub use directory::printable;
 pub use fault::{Fault, Kind};
 pub use lowers::ReadOnly;
