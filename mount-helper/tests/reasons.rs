@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why the kernel refuses, told alike on kernels that lack an interface.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
 

@@ -46,26 +46,28 @@ fn the_attributes_of_a_view_by_fuse_change() {
     said(&script(&place, &["-m"], life), &expected);
 }
 
+/// Asks every kind of view for every option of the driver.
+const EVERY_OPTION: &str = r#"
+    for backend in fuse kernel; do
+        "$H" overlay "$D/m" -o "$O,backend=$backend"
+        for option in repair norepair xattr noxattr lower-ttl=3 watch=off allow_other noallow_other; do
+            "$H" overlay "$D/m" -o "remount,noexec,$option" 2>err; echo $?
+            sed 's/.*error: //' err
+        done
+        "$H" overlay "$D/m" -o remount,wibble 2>&1 | grep -o 'option wibble: unknown'
+        grep -c " $D/m .*noexec" /proc/self/mounts
+        "$H" overlay "$D/m" -so remount,noexec,repair,wibble; echo $?
+        grep -c " $D/m .*noexec" /proc/self/mounts
+        bin/overstore umount "$D/m"
+    done
+"#;
+
 #[test]
 fn options_of_the_driver_are_not_passed_over() {
     let place = Place::new();
     if !with_program(&place) || !can(&place, "-m") {
         return;
     }
-    let life = r#"
-        for backend in fuse kernel; do
-            "$H" overlay "$D/m" -o "$O,backend=$backend"
-            for option in repair norepair xattr noxattr lower-ttl=3 watch=off allow_other noallow_other; do
-                "$H" overlay "$D/m" -o "remount,noexec,$option" 2>err; echo $?
-                sed 's/.*error: //' err
-            done
-            "$H" overlay "$D/m" -o remount,wibble 2>&1 | grep -o 'option wibble: unknown'
-            grep -c " $D/m .*noexec" /proc/self/mounts
-            "$H" overlay "$D/m" -so remount,noexec,repair,wibble; echo $?
-            grep -c " $D/m .*noexec" /proc/self/mounts
-            bin/overstore umount "$D/m"
-        done
-    "#;
     let mut expected = String::new();
     for option in [
         "repair",
@@ -102,7 +104,7 @@ fn options_of_the_driver_are_not_passed_over() {
         };
     }
     expected += "option wibble: unknown\n1\n0\n1\n";
-    said(&script(&place, &["-m"], life), &expected);
+    said(&script(&place, &["-m"], EVERY_OPTION), &expected);
 }
 
 /// What may be raised is for the kernel to say.
