@@ -74,13 +74,6 @@ impl Fault {
         self
     }
 
-    /// Says in front what it is about.
-    #[must_use]
-    pub fn concerning(mut self, what: impl fmt::Display) -> Fault {
-        self.text = format!("{what}; {}", self.text);
-        self
-    }
-
     /// Returns the kind.
     pub fn kind(&self) -> Kind {
         self.kind

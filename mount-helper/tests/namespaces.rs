@@ -104,8 +104,8 @@ fn a_file_that_is_no_mount_namespace_is_refused_at_once() {
     let none = "the file is no mount namespace";
     let missing = "No such file or directory (os error 2)";
     let expected = format!(
-        "1\nD/fifo: {none}\n1\nD/file: {none}\n1\nD: {none}\n1\n/dev/null: {none}\n\
-         1\n/proc/self/ns/net: {none}\n2\nD/none: {missing}\n2\n/proc/999999999/ns/mnt: {missing}\n"
+        "2\nD/fifo: {none}\n2\nD/file: {none}\n2\nD: {none}\n2\n/dev/null: {none}\n\
+         2\n/proc/self/ns/net: {none}\n2\nD/none: {missing}\n2\n/proc/999999999/ns/mnt: {missing}\n"
     );
     said(&script(&place, &["-Urm"], life), &expected);
 }

@@ -126,11 +126,13 @@ fn not_by_remount(option: &str, backend: View) -> String {
 
 /// A store URL is read by the program, which comes back to the library for the kernel.
 fn from_url(wanted: &Wanted, backend: Backend) -> Result<u8, Fault> {
-    let program = program(wanted, "a store URL").map_err(|fault| {
-        fault.concerning(format!(
-            "store URL {}: only the program overstore reads it",
+    let program = program(wanted, "a store URL").map_err(|fault| match wanted.namespace {
+        Some(_) => fault,
+        None => Fault::system(format!(
+            "store URL {}: only the program overstore reads it; {fault}; or give \
+             lowerdir= and upperdir=",
             printable(&wanted.spec)
-        ))
+        )),
     })?;
     let mut args = program_args(wanted, backend);
     args.extend([wanted.spec.clone(), wanted.merged.clone().into()]);

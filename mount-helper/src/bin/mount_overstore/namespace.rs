@@ -25,7 +25,7 @@ pub(crate) fn enter(namespace: &OsStr) -> Result<(), Fault> {
     };
     let what = format!("enter mount namespace {}", printable(&file));
     let refused = |why: Errno| Fault::system(format!("{what}: {}", std::io::Error::from(why)));
-    let wrong = || Fault::usage(format!("{what}: the file is no mount namespace"));
+    let wrong = || Fault::system(format!("{what}: the file is no mount namespace"));
     // A FIFO would have its reader wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = openat(CWD, &file, flags, Mode::empty()).map_err(refused)?;
