@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The work directory where none was named: `UPPER.work`, beside the upper.
 
-use crate::attach::Way;
 use crate::check::{Checked, READ_ONLY_UPPER};
+use crate::context::Way;
 use crate::directory::{Directory, plain, printable};
 use crate::fault::{Fault, Result};
 use crate::leftovers::OF_KERNEL;

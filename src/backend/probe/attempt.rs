@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fuse::Offer;
 use crate::layer::{Lower, Upper, Watch};
 use crate::layout::{MountOptions, fuse_type};
-use overstore_mount::{Attributes, Markers};
+use overstore_mount::{Attributes, Markers, NO_OVERLAYFS};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
     unmount,
@@ -147,9 +147,7 @@ fn lowers(lower: Option<&Path>) -> Result<String> {
     .map_err(|why| {
         let error = Error::on("mount OverlayFS of", what, why);
         match why {
-            rustix::io::Errno::NODEV => {
-                error.hint("the kernel has no OverlayFS: as root run `modprobe overlay`")
-            }
+            rustix::io::Errno::NODEV => error.hint(NO_OVERLAYFS),
             rustix::io::Errno::INVAL | rustix::io::Errno::LOOP if lower.is_some() => {
                 error.hint("it cannot take this filesystem as lower; FUSE can")
             }
