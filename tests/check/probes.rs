@@ -60,7 +60,7 @@ fn want_of_room() {
     let world = World::new("l");
     world.must("mkdir small low m");
     let mut answers = Vec::new();
-    for inodes in 3..20 {
+    for inodes in [3, 5, 6, 7, 8, 9, 10, 40] {
         let script = format!(
             "mount -t tmpfs -o nr_inodes={inodes} t small; trap 'umount small' EXIT; mkdir small/up
             overstore check --json -o lowerdir=$PWD/low,upperdir=$PWD/small/up,nix-check=off $PWD/m || test $? = 1
@@ -130,7 +130,7 @@ fn what_a_killed_check_left_goes_with_the_next() {
     world.must("mkdir -p keep/inside && ln -s ../keep .overstore-probe-link
         mkdir -p .overstore-probe-1/w && ln -s $PWD/keep .overstore-probe-1/w/work && ln -s $PWD/keep .overstore-probe-1/u
         chmod 711 keep; mkdir .overstore-probe-other && chown 65534 .overstore-probe-other
-        mkdir .overstore-probe-used && { flock .overstore-probe-used sleep 100 & echo $! >holder; }
+        mkdir .overstore-probe-used && { flock --no-fork .overstore-probe-used sleep 100 >/dev/null 2>&1 & echo $! >holder; }
         until ! flock -n .overstore-probe-used true; do sleep 0.01; done");
     let probed = world.check();
     world.must("kill $(cat holder)");
