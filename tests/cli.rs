@@ -938,7 +938,7 @@ fn a_view_of_the_kernel() {
         "$O" repair on "$M" 2>&1 | sed "s|$PWD|D|g"
         "$O" mount --backend kernel -o "$LAYERS" "$M" 2>&1 | grep -c 'already'
         mkdir other; "$O" mount --backend fuse -o "$LAYERS" other 2>&1 | sed "s|$PWD|D|g"
-        "$O" run -o "$LAYERS" -- true 2>&1 | grep -c 'in use by the view of the kernel'
+        "$O" run -o "$LAYERS" -- true 2>&1 | grep -c 'in use by the view'
         "$O" mount --backend fuse -o "ro,$LAYERS" other && cat other/dup && "$O" umount other
         "$O" umount "$M"; echo $?; ls m | wc -l
         "$O" sync "$M" 2>/dev/null; echo $?
@@ -957,7 +957,7 @@ fn a_view_of_the_kernel() {
             1\nupper\n0\nlower\n0\n0\n\
             error: switch repair of D/m: the kernel serves it; there is nothing to switch: \
             OverlayFS always lets lower objects be replaced\n1\n\
-            error: write to upper directory D/u: in use by the view of the kernel at D/m; \
+            error: write to upper directory D/u: in use by the view at D/m; \
             unmount it first: overstore umount D/m; or mount with `-o ro`\n1\nlower\n\
             0\n0\n1\n";
         assert_eq!(stdout(&output), expected, "{who:?}: {}", stderr(&output));

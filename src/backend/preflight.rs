@@ -3,7 +3,7 @@
 //!
 //! Invariant: every refusal names the directory and the way out; nothing is changed here.
 
-use super::mountinfo::{self, Backend, Entry};
+use super::mountinfo::{self, Entry};
 use super::{Request, status};
 use crate::error::{Error, Result};
 use overstore_mount::same_directory;
@@ -158,8 +158,8 @@ fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Refuses to write to an upper directory that a view of the kernel has: what changes underneath it
-/// is undefined there.
+/// Refuses to write to an upper directory that another view has: what changes underneath the kernel's
+/// is undefined, and a driver takes what is below the top for its own.
 pub fn unshared_upper(request: &Request) -> Result<()> {
     let named = &request.layout.upper;
     if request.options.attributes.read_only() {
@@ -169,16 +169,13 @@ pub fn unshared_upper(request: &Request) -> Result<()> {
         fs::canonicalize(named).map_err(|why| Error::on("resolve upper directory", named, why))?;
     let mounts = mountinfo::read()?;
     let shares = |entry: &&Entry| match entry.merged_view() {
-        Some((Backend::Kernel, layers)) => same_directory(&layers.upper, &upper),
-        _ => false,
+        Some((_, layers)) => same_directory(&layers.upper, &upper),
+        None => false,
     };
     let Some(view) = mounts.iter().find(shares) else {
         return Ok(());
     };
-    let why = format!(
-        "in use by the view of the kernel at {}",
-        view.mount_point.display()
-    );
+    let why = format!("in use by the view at {}", view.mount_point.display());
     Err(
         Error::on("write to upper directory", &upper, why).hint(format!(
             "unmount it first: overstore umount {}; or mount with `-o ro`",

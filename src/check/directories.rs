@@ -42,7 +42,8 @@ pub(super) fn check(
     let layout = &subject.request.layout;
     names(subject, found);
     let covered = layout.lower == layout.merged && standing != Standing::Nothing;
-    let lower = !covered && present("lower", &layout.lower, found);
+    let view = lower_view(layout, found);
+    let lower = !covered && present("lower", &layout.lower, found) && view && filled(layout, found);
     let upper = present("upper", &layout.upper, found);
     if lower && upper {
         identities(layout, standing, found);
@@ -53,7 +54,6 @@ pub(super) fn check(
     if layout.state.is_none() && standing == Standing::Nothing {
         merged(layout, found);
     }
-    lower_view(layout, found);
     Readable { lower, upper }
 }
 
@@ -95,6 +95,10 @@ fn present(role: &str, path: &Path, found: &mut Findings) -> bool {
     if answers.outcome == Outcome::Yes {
         return true;
     }
+    if answers.outcome == Outcome::Unknown && !answers.late {
+        found.not_checked(READING, path, answers.detail);
+        return false;
+    }
     if answers.outcome == Outcome::Unknown {
         found.fault(
             Fault::new(
@@ -110,6 +114,7 @@ fn present(role: &str, path: &Path, found: &mut Findings) -> bool {
     match fs::metadata(path) {
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             found.fault(missing(role, path));
+            found.not_checked(READING, path, "it does not exist");
         }
         Ok(directory) if !directory.is_dir() => found.fault(
             Fault::new(
@@ -215,23 +220,42 @@ fn upper_mode(layout: &Layout, commands: &Commands<'_>, found: &mut Findings) {
     );
 }
 
-/// A lower that is a view itself must be mounted to have objects.
-fn lower_view(layout: &Layout, found: &mut Findings) {
-    let LowerStore::Overlay(inner) = &layout.lower_store else {
-        return;
+/// An empty lower is what stands where its filesystem is not mounted: nothing in the upper is judged
+/// by what it lacks.
+fn filled(layout: &Layout, found: &mut Findings) -> bool {
+    let why = match fs::read_dir(&layout.lower).map(|mut names| names.next()) {
+        Ok(Some(_)) => return true,
+        Ok(None) => "the lower directory is empty: is its filesystem mounted?".to_owned(),
+        Err(why) => why.to_string(),
     };
-    match super::mounted::is_mounted(inner) {
-        Ok(true) => {}
-        Ok(false) => found.fault(
-            Fault::new(
-                "lower-not-mounted",
-                &inner.merged,
-                "the view of the lower store is not mounted",
-            )
-            .means("the lower has none of its objects; mount it before this one")
-            .mend(super::mount_by_layers(inner)),
-        ),
-        Err(why) => found.not_checked(&["lower-not-mounted"], &inner.merged, why),
-    }
-    lower_view(inner, found);
+    found.not_checked(READING, &layout.lower, why);
+    false
+}
+
+/// A lower that is a view itself must be mounted to have objects. Tells whether it is, at every depth.
+fn lower_view(layout: &Layout, found: &mut Findings) -> bool {
+    let LowerStore::Overlay(inner) = &layout.lower_store else {
+        return true;
+    };
+    let mounted = match super::mounted::is_mounted(inner) {
+        Ok(true) => true,
+        Ok(false) => {
+            found.fault(
+                Fault::new(
+                    "lower-not-mounted",
+                    &inner.merged,
+                    "the view of the lower store is not mounted",
+                )
+                .means("the lower has none of its objects; mount it before this one")
+                .mend(super::mount_by_layers(inner)),
+            );
+            found.not_checked(READING, &layout.lower, "its view is not mounted");
+            false
+        }
+        Err(why) => {
+            found.not_checked(&["lower-not-mounted"], &inner.merged, why);
+            false
+        }
+    };
+    lower_view(inner, found) && mounted
 }

@@ -9,6 +9,8 @@
 mod auto;
 mod databases;
 mod faults;
+mod layers;
+mod probes;
 mod real_nix;
 #[path = "../common/skip.rs"]
 mod skip;
