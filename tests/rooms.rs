@@ -50,6 +50,7 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "Fault",
             "Kind",
             "Markers",
+            "NO_OVERLAYFS",
             "ReadOnly",
             "Request",
             "Wish",
