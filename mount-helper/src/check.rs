@@ -123,6 +123,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// not for ever, as anybody who may read the directory can hold it locked. Asks again and again
 /// instead of waiting in another thread: a process that is to enter a namespace, or to become
 /// another program, has one alone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "flock has no bound of its own, and a signal would ask for a handler"
+)]
 fn take_turn(work: &Directory) -> Result<Option<OwnedFd>> {
     const PAUSE: Duration = Duration::from_millis(20);
     let opened = work.open()?;
