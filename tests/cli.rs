@@ -621,13 +621,13 @@ fn a_hung_driver_is_given_up() {
             "$O" mount -o "$LAYERS" "$M" 2>&1 | grep -o 'already mounted'
             "$O" mount "local-overlay://?real=$M&lower-store=/&upper-layer=$PWD/u&state=$PWD" 2>&1 |
                 grep -o 'already mounted'
-            "$O" run -o "$LAYERS" -- echo ran 2>&1 | grep -o 'in use by the view'
+            "$O" run -o "$LAYERS" -- echo ran
             "$O" sync "$M" 2>&1 | sed "s|$PWD|D|g"
         "#,
         )
         .output()
         .unwrap();
-    let expected = "already mounted\nalready mounted\nin use by the view\n\
+    let expected = "already mounted\nalready mounted\nran\n\
         error: wait for the driver of D/m: no answer for 30 seconds; \
         overstore umount --force D/m gives it up\n";
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));
@@ -809,6 +809,8 @@ fn run_falls_back_to_the_kernel_and_says_so() {
     let place = Place::new(Who::Root);
     let script = r#"
         "$O" run --backend kernel -o "$LAYERS" -- true || exit 9
+        # What root's OverlayFS left there nobody else may use.
+        rm -r "$PWD/u.work"
         mount --make-rprivate / && mount --bind /etc/passwd /dev/fuse && chmod 644 "$PWD/l/low"
         drop="setpriv --reuid 65534 --regid 65534 --clear-groups --"
         $drop "$O" run -o "$LAYERS" -- cat /nix/store/low

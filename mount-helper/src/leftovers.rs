@@ -135,5 +135,9 @@ fn is_whiteout(stat: &Stat) -> bool {
 }
 
 fn unreadable(path: &Path, why: Errno) -> Fault {
-    Fault::kernel(format!("read work directory {}", printable(path)), why)
+    let fault = Fault::kernel(format!("read work directory {}", printable(path)), why);
+    match why {
+        Errno::ACCESS => fault.hint("it is of another user's mount: name another with workdir="),
+        _ => fault,
+    }
 }

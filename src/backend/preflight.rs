@@ -3,7 +3,7 @@
 //!
 //! Invariant: every refusal names the directory and the way out; nothing is changed here.
 
-use super::mountinfo::{self, Entry};
+use super::mountinfo::{self, Backend, Entry};
 use super::{Request, status};
 use crate::error::{Error, Result};
 use overstore_mount::same_directory;
@@ -160,7 +160,16 @@ fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
 
 /// Refuses to write to an upper directory that another view has: what changes underneath the kernel's
 /// is undefined, and a driver takes what is below the top for its own.
-pub fn unshared_upper(request: &Request) -> Result<()> {
+fn unshared_upper(request: &Request) -> Result<()> {
+    unshared_with(request, |_| true)
+}
+
+/// Refuses to write to an upper directory that a view of the kernel has.
+pub fn not_the_kernels_upper(request: &Request) -> Result<()> {
+    unshared_with(request, |backend| backend == Backend::Kernel)
+}
+
+fn unshared_with(request: &Request, counts: impl Fn(Backend) -> bool) -> Result<()> {
     let named = &request.layout.upper;
     if request.options.attributes.read_only() {
         return Ok(());
@@ -169,19 +178,21 @@ pub fn unshared_upper(request: &Request) -> Result<()> {
         fs::canonicalize(named).map_err(|why| Error::on("resolve upper directory", named, why))?;
     let mounts = mountinfo::read()?;
     let shares = |entry: &&Entry| match entry.merged_view() {
-        Some((_, layers)) => same_directory(&layers.upper, &upper),
+        Some((backend, layers)) => counts(backend) && same_directory(&layers.upper, &upper),
         None => false,
     };
     let Some(view) = mounts.iter().find(shares) else {
         return Ok(());
     };
-    let why = format!("in use by the view at {}", view.mount_point.display());
-    Err(
-        Error::on("write to upper directory", &upper, why).hint(format!(
-            "unmount it first: overstore umount {}; or mount with `-o ro`",
-            view.mount_point.display()
-        )),
-    )
+    let at = view.mount_point.display();
+    let error = Error::on(
+        "write to upper directory",
+        &upper,
+        format!("in use by the view at {at}"),
+    );
+    Err(error.hint(format!(
+        "unmount it first: overstore umount {at}; or mount with `-o ro`"
+    )))
 }
 
 fn already_mounted(merged: &Path) -> Error {

@@ -70,7 +70,7 @@ pub fn run(run: &Run) -> Failure {
 fn enter(run: &Run) -> Result<()> {
     status::not_hung(&run.request.layout.merged)?;
     preflight::layers(&run.request)?;
-    preflight::unshared_upper(&run.request)?;
+    preflight::not_the_kernels_upper(&run.request)?;
     // While the mount table is still the caller's, and the layers are where it says.
     let decision = choose::decide(run.choice, &run.request, Space::Run)?;
     decision.tell();
