@@ -39,6 +39,7 @@ pub struct Error {
     what: String,
     why: String,
     hint: Option<String>,
+    errno: Option<i32>,
 }
 
 /// The result of everything that can fail with an [`Error`].
@@ -52,6 +53,7 @@ impl Error {
             what: what.into(),
             why: without_number(&why.to_string()).to_owned(),
             hint: None,
+            errno: None,
         }
     }
 
@@ -75,6 +77,18 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Notes the system's number of the error, for who must tell one refusal from another.
+    #[must_use]
+    pub fn caused_by(mut self, errno: i32) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
+    /// Returns the system's number of the error, where that was noted.
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
     }
 
     /// Returns the kind, which decides the exit code.

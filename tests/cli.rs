@@ -605,6 +605,34 @@ fn a_hung_driver_does_not_hang_status() {
     assert!(started.elapsed() < Duration::from_secs(8));
 }
 
+/// What would have to wait for a hung driver says so and how to end that.
+#[test]
+fn a_hung_driver_is_given_up() {
+    if !can(Who::Root) {
+        return;
+    }
+    let place = Place::new(Who::Root);
+    let driver = Driver::start(&place);
+    let pid = rustix::process::Pid::from_child(&driver.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let output = place
+        .shell(
+            r#"
+            "$O" mount -o "$LAYERS" "$M" 2>&1 | grep -o 'already mounted'
+            "$O" mount "local-overlay://?real=$M&lower-store=/&upper-layer=$PWD/u&state=$PWD" 2>&1 |
+                grep -o 'already mounted'
+            "$O" run -o "$LAYERS" -- echo ran
+            "$O" sync "$M" 2>&1 | sed "s|$PWD|D|g"
+        "#,
+        )
+        .output()
+        .unwrap();
+    let expected = "already mounted\nalready mounted\nran\n\
+        error: wait for the driver of D/m: no answer for 30 seconds; \
+        overstore umount --force D/m gives it up\n";
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+}
+
 /// `run` behaves as if its command had been started directly.
 const RUN: &[(&str, &str)] = &[
     (
@@ -781,6 +809,8 @@ fn run_falls_back_to_the_kernel_and_says_so() {
     let place = Place::new(Who::Root);
     let script = r#"
         "$O" run --backend kernel -o "$LAYERS" -- true || exit 9
+        # What root's OverlayFS left there nobody else may use.
+        rm -r "$PWD/u.work"
         mount --make-rprivate / && mount --bind /etc/passwd /dev/fuse && chmod 644 "$PWD/l/low"
         drop="setpriv --reuid 65534 --regid 65534 --clear-groups --"
         $drop "$O" run -o "$LAYERS" -- cat /nix/store/low
@@ -910,7 +940,7 @@ fn a_view_of_the_kernel() {
         "$O" repair on "$M" 2>&1 | sed "s|$PWD|D|g"
         "$O" mount --backend kernel -o "$LAYERS" "$M" 2>&1 | grep -c 'already'
         mkdir other; "$O" mount --backend fuse -o "$LAYERS" other 2>&1 | sed "s|$PWD|D|g"
-        "$O" run -o "$LAYERS" -- true 2>&1 | grep -c 'in use by the view of the kernel'
+        "$O" run -o "$LAYERS" -- true 2>&1 | grep -c 'in use by the view'
         "$O" mount --backend fuse -o "ro,$LAYERS" other && cat other/dup && "$O" umount other
         "$O" umount "$M"; echo $?; ls m | wc -l
         "$O" sync "$M" 2>/dev/null; echo $?
@@ -929,7 +959,7 @@ fn a_view_of_the_kernel() {
             1\nupper\n0\nlower\n0\n0\n\
             error: switch repair of D/m: the kernel serves it; there is nothing to switch: \
             OverlayFS always lets lower objects be replaced\n1\n\
-            error: write to upper directory D/u: in use by the view of the kernel at D/m; \
+            error: write to upper directory D/u: in use by the view at D/m; \
             unmount it first: overstore umount D/m; or mount with `-o ro`\n1\nlower\n\
             0\n0\n1\n";
         assert_eq!(stdout(&output), expected, "{who:?}: {}", stderr(&output));

@@ -50,13 +50,16 @@ const OF_THE_HELPER: &[(&str, &[&str])] = &[
             "Fault",
             "Kind",
             "Markers",
+            "NO_OVERLAYFS",
             "ReadOnly",
             "Request",
             "Wish",
             "refresh",
+            "same_directory",
             "view",
         ],
     ),
+    ("check", &["Leftover", "leftover"]),
     (
         "layout",
         &[

@@ -6,15 +6,15 @@
 use crate::directory::{Directory, printable};
 use crate::fault::{Fault, Result};
 use crate::identity::mount_id;
+use crate::leftovers::{self, Leftover};
 use crate::mounts::{self, Mount};
 use crate::overlap;
 use crate::request::Request;
-use crate::work::OF_KERNEL;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Access, AtFlags, Dir, FlockOperation, accessat, fgetxattr, flock};
+use rustix::fs::{Access, AtFlags, FlockOperation, accessat, fgetxattr, flock};
 use rustix::io::Errno;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// A request that can be mounted as far as can be known before.
 #[derive(Debug)]
@@ -106,36 +106,51 @@ fn check_work(work: &Directory, upper: &Directory) -> Result<()> {
         ))
         .hint("put it beside the upper directory"));
     }
-    let unreadable = |why| Fault::kernel(format!("read {what}"), why);
-    for entry in Dir::read_from(work.open()?).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name().to_bytes();
-        let mut own = [".", ".."].into_iter().chain(OF_KERNEL);
-        if !own.any(|own| own.as_bytes() == name) {
-            return Err(
-                Fault::usage(format!("{what}: not empty, it has {}", name.escape_ascii()))
-                    .hint("name a directory that nothing else uses"),
-            );
-        }
+    match leftovers::inside(work.open()?, &work.path)? {
+        Some(Leftover::Foreign(path)) => Err(Fault::usage(format!(
+            "{what}: not empty, it has {}",
+            printable(path)
+        ))
+        .hint("name another directory with workdir=: the kernel empties it")),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
+/// How long the turn is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Waits for others that are about to mount with the same work directory, and so the same upper;
-/// not for ever, as anybody who may read the directory can hold it locked.
+/// not for ever, as anybody who may read the directory can hold it locked. Asks again and again
+/// instead of waiting in another thread: a process that is to enter a namespace, or to become
+/// another program, has one alone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "flock has no bound of its own, and a signal would ask for a handler"
+)]
 fn take_turn(work: &Directory) -> Result<Option<OwnedFd>> {
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PAUSE: Duration = Duration::from_millis(20);
     let opened = work.open()?;
-    if flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        return Ok(Some(opened));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(opened)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => sleep(PAUSE),
+            // Held for too long; or a filesystem without locks.
+            Err(_) => return Ok(None),
+        }
     }
-    let (tell, told) = mpsc::channel();
-    // Where nobody lets go, this thread ends with the process.
-    std::thread::spawn(move || {
-        let locked = flock(&opened, FlockOperation::LockExclusive).is_ok();
-        drop(tell.send(locked.then_some(opened)));
-    });
-    Ok(told.recv_timeout(PATIENCE).unwrap_or(None))
+}
+
+impl Checked {
+    /// Says that the turn was not got.
+    pub(crate) fn no_turn(&self) -> String {
+        format!(
+            "work directory {}: cannot be locked, or somebody held it locked for {} \
+             seconds; going on without: nothing else may mount with it now",
+            printable(&self.work.path),
+            PATIENCE.as_secs()
+        )
+    }
 }
 
 /// Refuses to cover a merged view, and to give one upper to two views.
@@ -152,7 +167,13 @@ fn check_free(mounts: &[Mount], merged: &Directory, upper: &Directory) -> Result
         ))
         .hint("refresh it with `-o remount`, or unmount it first"));
     }
-    let same = |mount: &&Mount| mount.upper.as_ref() == Some(&upper.path);
+    // A path that leads nowhere by now is still a name of the same upper if it is spelled alike.
+    let same = |mount: &&Mount| {
+        mount
+            .upper
+            .as_deref()
+            .is_some_and(|path| path == upper.path || upper.identity.is_at(path))
+    };
     if let Some(other) = mounts.iter().find(same) {
         return Err(Fault::mount(format!(
             "upper directory {}: in use by the view at {}",

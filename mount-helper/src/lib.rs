@@ -7,10 +7,12 @@
 
 mod attach;
 mod check;
+mod context;
 mod directory;
 pub mod escape;
 mod fault;
 mod identity;
+mod leftovers;
 mod lowers;
 pub mod mountinfo;
 mod mounts;
@@ -24,14 +26,16 @@ pub mod view;
 mod words;
 mod work;
 
-pub use attach::Way;
 pub use check::Checked;
+pub use context::{NO_OVERLAYFS, Way};
 pub use directory::printable;
 pub use fault::{Fault, Kind};
+pub use identity::same_directory;
+pub use leftovers::{Leftover, leftover};
 pub use lowers::ReadOnly;
 pub use nix::{NIX_CHECK_WAY_OUT, nix_cannot_find};
 pub use privilege::{in_first_user_namespace, refuse_setuid};
-pub use refresh::{Refreshed, refresh, remount, unmount};
+pub use refresh::{Refreshed, refresh, remount, served_by, unmount};
 pub use request::{Markers, Request};
 pub use words::{Attributes, DriverOnly, is_for_others};
 pub use work::{Wish, create_work, default_work};

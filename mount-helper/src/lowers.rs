@@ -4,25 +4,17 @@
 //! Invariant: the kernel has nowhere to write. With an upper directory it would write even for
 //! readers (a work directory, marks in the upper); without one it reads the same markers.
 
-use crate::attach::{Way, kernel_message};
-use crate::check::FUSE_CAN;
+use crate::context::{
+    Context, Failed, Refusal, Way, attach, classic_options, first_of, mount_classic,
+};
 use crate::directory::{Directory, printable};
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
 use crate::overlap;
 use crate::request::Markers;
-use crate::spelling::{lowers_string, settings};
+use crate::spelling::lowers_string;
 use crate::words::Attributes;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MoveMountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, mount, move_mount,
-};
-use std::ffi::CString;
+use rustix::fd::OwnedFd;
 use std::path::PathBuf;
-
-/// The longest option string of mount(2): a page with its NUL.
-const OPTIONS_BYTES: usize = 4095;
 
 /// One view to be mounted for reading alone. It shows what a mount of the same layers shows that
 /// may write, but for inode numbers: those of directories that merge and of objects that the
@@ -50,15 +42,17 @@ struct Held<'a> {
 impl ReadOnly {
     /// Checks the directories and mounts them.
     pub fn mount(&self) -> Result<()> {
-        let Err(first) = self.mount_by(Way::Descriptors) else {
-            return Ok(());
-        };
-        // What the newest interface says about a refusal is the most exact.
-        self.mount_by(Way::Classic).map_err(|_| first)
+        let held = self.hold()?;
+        first_of(&[Way::Descriptors, Way::Classic], |way| held.mount_by(way)).map(drop)
     }
 
     /// Mounts by the new mount API with descriptors, or by mount(2); there is no other way.
     pub fn mount_by(&self, way: Way) -> Result<()> {
+        self.hold()?.mount_by(way).map_err(|failed| failed.fault)
+    }
+
+    /// Finds the directories, and checks that they fit together.
+    fn hold(&self) -> Result<Held<'_>> {
         let held = Held {
             asked: self,
             lower: Directory::find("lower directory", &self.lower)?,
@@ -77,10 +71,7 @@ impl ReadOnly {
         for layer in [&held.lower, &held.upper] {
             layer.open().map(drop)?;
         }
-        match way {
-            Way::Descriptors => held.by_descriptors(),
-            Way::Paths | Way::Classic => held.classic(),
-        }
+        Ok(held)
     }
 }
 
@@ -91,71 +82,41 @@ fn attributes() -> Attributes {
 }
 
 impl Held<'_> {
-    /// By the new mount API, which takes layers by descriptor since Linux 6.13.
-    fn by_descriptors(&self) -> Result<()> {
-        let plain = |why| self.refused("", why);
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(plain)?;
-        let detached = self
-            .configure(&context)
-            .map_err(|why| self.refused(&kernel_message(&context), why))?;
-        let flags =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(detached, "", &self.merged.fd, "", flags).map_err(plain)
+    fn mount_by(&self, way: Way) -> std::result::Result<(), Failed> {
+        match way {
+            Way::Descriptors => self
+                .configure()
+                .and_then(|detached| attach(detached, &self.merged))
+                .map_err(|why| self.refused(why)),
+            Way::Paths | Way::Classic => self.classic(),
+        }
     }
 
-    fn configure(&self, context: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
-        let fs = context.as_fd();
-        fsconfig_set_string(fs, "source", "overlay")?;
+    /// By the new mount API, which takes layers by descriptor since Linux 6.13.
+    fn configure(&self) -> std::result::Result<OwnedFd, Refusal> {
+        let context = Context::open()?;
         for layer in [&self.upper, &self.lower] {
-            fsconfig_set_fd(fs, "lowerdir+", &layer.fd)?;
+            context.descriptor("lowerdir+", layer)?;
         }
-        for (name, value) in settings(self.asked.markers) {
-            match value {
-                Some(value) => fsconfig_set_string(fs, *name, *value),
-                None => fsconfig_set_flag(fs, *name),
-            }?;
-        }
-        fsconfig_set_flag(fs, "ro")?;
-        fsconfig_create(fs)?;
-        fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes().of_mount())
+        context.mount(self.asked.markers, attributes())
     }
 
     /// By mount(2), which takes paths only.
-    fn classic(&self) -> Result<()> {
+    fn classic(&self) -> std::result::Result<(), Failed> {
         let options = lowers_string(&self.upper.path, &self.lower.path, self.asked.markers);
-        let data = CString::new(options)
-            .ok()
-            .filter(|data| data.count_bytes() <= OPTIONS_BYTES)
-            .ok_or_else(|| self.refused("", Errno::NAMETOOLONG))?;
-        let target = self.merged.by_descriptor();
+        let options = classic_options(options, &self.merged)?;
         for directory in [&self.lower, &self.upper, &self.merged] {
             directory.still_there()?;
         }
-        mount(
-            "overlay",
-            target,
-            "overlay",
-            attributes().flags(),
-            data.as_c_str(),
-        )
-        .map_err(|why| self.refused("", why))
+        mount_classic(&self.merged, &options, attributes()).map_err(|why| self.refused(why))
     }
 
-    fn refused(&self, message: &str, why: Errno) -> Fault {
-        let mut what = format!(
+    fn refused(&self, why: Refusal) -> Failed {
+        let what = format!(
             "mount OverlayFS of {} over {}",
             printable(&self.upper.path),
             printable(&self.lower.path)
         );
-        if !message.is_empty() {
-            what = format!("{what}: {message}");
-        }
-        let fault = Fault::kernel(what, why);
-        match why {
-            Errno::NODEV => fault
-                .hint("the kernel has no OverlayFS: as root run `modprobe overlay`")
-                .hint(FUSE_CAN),
-            _ => fault,
-        }
+        why.explain(what, None)
     }
 }

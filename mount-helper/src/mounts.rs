@@ -15,6 +15,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) id: u64,
+    /// The id of the mount this one stands on.
+    pub(crate) parent: u64,
     pub(crate) point: PathBuf,
     /// The type, with its subtype, for messages.
     pub(crate) fs_type: String,
@@ -46,6 +48,7 @@ fn mount(line: &Line<'_>) -> Mount {
     let options = OsStr::from_bytes(line.super_options);
     Mount {
         id: line.id,
+        parent: line.parent,
         point: PathBuf::from(unescaped(line.point)),
         view: view::view(&unescaped(line.source), &fs_type, options).map(|(backend, _)| backend),
         upper: view::upper(&fs_type, options),

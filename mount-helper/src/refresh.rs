@@ -12,6 +12,7 @@ use crate::mounts;
 use crate::view::Backend;
 use crate::words::Attributes;
 use rustix::fs::fstatvfs;
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount as unmount_call};
 use std::path::Path;
 
@@ -34,18 +35,54 @@ pub fn refresh(path: &Path) -> Result<Refreshed> {
     Ok(Refreshed::Kernel)
 }
 
-/// Refreshes a view of the kernel, with the `words` (`ro`, `nosuid`...) applied to what it has.
+/// Tells who serves the view at `path`.
+pub fn served_by(path: &Path) -> Result<Backend> {
+    find(path).map(|(_, backend)| backend)
+}
+
+/// Applies the `words` (`ro`, `nosuid`...) to what the view at `path` has. A view of the kernel is
+/// refreshed by it; the driver is left to be asked.
 pub fn remount(path: &Path, words: &[Vec<u8>]) -> Result<Refreshed> {
     let (view, backend) = find(path)?;
-    if backend == Backend::Fuse {
-        return Ok(Refreshed::Driver);
-    }
-    let mut attributes = current(&view)?;
+    let before = current(&view)?;
+    let mut attributes = before;
     for word in words {
         attributes.apply(word);
     }
-    apply(&view, attributes)?;
-    Ok(Refreshed::Kernel)
+    match backend {
+        Backend::Kernel => {
+            apply(&view, attributes)?;
+            Ok(Refreshed::Kernel)
+        }
+        Backend::Fuse => {
+            if attributes != before {
+                change(&view, before, attributes)?;
+            }
+            Ok(Refreshed::Driver)
+        }
+    }
+}
+
+/// Changes the attributes of a mount of FUSE. What belongs to the filesystem stays as the driver
+/// mounted it.
+fn change(view: &Directory, before: Attributes, attributes: Attributes) -> Result<()> {
+    let fault = |word: &str| {
+        Fault::usage(format!(
+            "remount {}: {word} of a view served by FUSE is settled when it is mounted",
+            printable(&view.path)
+        ))
+        .hint("unmount it (overstore umount) and mount it again")
+    };
+    let of_filesystem = MountFlags::SYNCHRONOUS | MountFlags::DIRSYNC;
+    if (before.flags() ^ attributes.flags()).intersects(of_filesystem) {
+        return Err(fault("sync or dirsync"));
+    }
+    apply_to(view, attributes.flags() | MountFlags::BIND)?;
+    // The mount may be writable now, and the filesystem still not.
+    match current(view)?.read_only() && !attributes.read_only() {
+        true => Err(fault("ro")),
+        false => Ok(()),
+    }
 }
 
 /// Unmounts the view of the kernel at `path`.
@@ -70,10 +107,10 @@ fn find(path: &Path) -> Result<(Directory, Backend)> {
     let view = Directory::find("mountpoint", path)?;
     let id = mount_id(&view.fd);
     let mounts = mounts::read()?;
-    let here = mounts.iter().find(|mount| match id {
-        Some(id) => mount.id == id && mount.point == view.path,
-        None => mount.point == view.path,
-    });
+    // By its id, since several mounts may be stacked at one path.
+    let here = mounts
+        .iter()
+        .find(|mount| Some(mount.id) == id && mount.point == view.path);
     match here.and_then(|mount| mount.view) {
         Some(backend) => Ok((view, backend)),
         None => Err(Fault::mount(format!(
@@ -116,6 +153,18 @@ fn current(view: &Directory) -> Result<Attributes> {
 
 /// Asks mount(2), since the new interface refuses to reconfigure an overlay.
 fn apply(view: &Directory, attributes: Attributes) -> Result<()> {
-    mount_remount(view.by_descriptor(), attributes.flags(), "")
-        .map_err(|why| Fault::kernel(format!("remount {}", printable(&view.path)), why))
+    apply_to(view, attributes.flags())
+}
+
+fn apply_to(view: &Directory, flags: MountFlags) -> Result<()> {
+    mount_remount(view.by_descriptor(), flags, "").map_err(|why| {
+        let fault = Fault::kernel(format!("remount {}", printable(&view.path)), why);
+        match why {
+            Errno::PERM => fault.hint(
+                "run it as root; what the owner of a mount has forbidden (suid, dev, exec, rw) only \
+                 the owner allows again",
+            ),
+            _ => fault,
+        }
+    })
 }

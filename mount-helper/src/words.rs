@@ -29,14 +29,19 @@ const WITHOUT_EFFECT: [&[u8]; 17] = [
 ];
 
 /// The options that only the FUSE driver can fulfil, by what they ask for in the end: the kernel
-/// does nothing else than what `norepair` and `allow_other` ask for.
+/// does nothing else than what `norepair`, `noxattr` and `allow_other` ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DriverOnly(BTreeSet<&'static str>);
+pub struct DriverOnly {
+    asked: BTreeSet<&'static str>,
+    /// The first of them, whatever it asks for.
+    named: Option<String>,
+}
 
 impl DriverOnly {
     /// Takes note of an option; answers false if the driver has none of this name.
     pub fn note(&mut self, name: &[u8], value: Option<&[u8]>) -> bool {
         let off = matches!(value, Some(b"off" | b"false" | b"no" | b"0"));
+        let word = name;
         let (name, asked) = match name {
             b"watch" => ("watch", true),
             b"lower-ttl" => ("lower-ttl", true),
@@ -49,20 +54,27 @@ impl DriverOnly {
             _ => return false,
         };
         match asked {
-            true => self.0.insert(name),
-            false => self.0.remove(name),
+            true => self.asked.insert(name),
+            false => self.asked.remove(name),
         };
+        self.named
+            .get_or_insert_with(|| word.escape_ascii().to_string());
         true
     }
 
-    /// Returns the name of one of them.
+    /// Returns the name of one that the kernel does not fulfil.
     pub fn first(&self) -> Option<&'static str> {
-        self.0.first().copied()
+        self.asked.first().copied()
+    }
+
+    /// Returns the name of the first that was given, also if the kernel does nothing else.
+    pub fn named(&self) -> Option<&str> {
+        self.named.as_deref()
     }
 
     /// Forgets all of them.
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = DriverOnly::default();
     }
 }
 

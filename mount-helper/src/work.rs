@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The work directory where none was named: `UPPER.work`, beside the upper.
 
-use crate::attach::Way;
 use crate::check::{Checked, READ_ONLY_UPPER};
+use crate::context::Way;
 use crate::directory::{Directory, plain, printable};
 use crate::fault::{Fault, Result};
+use crate::leftovers::OF_KERNEL;
 use crate::request::Request;
 use rustix::fs::{AtFlags, Mode, mkdirat, rmdir, unlinkat};
 use rustix::io::Errno;
@@ -18,10 +19,6 @@ pub fn default_work(upper: &Path) -> PathBuf {
 }
 
 const ROLE: &str = "work directory";
-
-/// What the kernel leaves in a work directory, and takes up again: directories that are empty
-/// unless it is at work.
-pub(crate) const OF_KERNEL: [&str; 2] = ["work", "index"];
 
 /// Creates the work directory of `upper` if only it is missing, and tells whether it did.
 pub fn create_work(path: &Path, upper: &Path) -> Result<bool> {
@@ -56,8 +53,9 @@ pub enum Wish {
 
 impl Request {
     /// Checks the request, and if that is wanted mounts it and tells by which way. With `make_work`
-    /// a missing work directory is created, and removed again if nothing was mounted.
-    pub fn fulfil(&self, wish: Wish, make_work: bool) -> Result<Option<Way>> {
+    /// a missing work directory is created, and removed again if nothing was mounted. `warn` is told
+    /// in one line what is odd but keeps nothing from being mounted.
+    pub fn fulfil(&self, wish: Wish, make_work: bool, warn: &dyn Fn(&str)) -> Result<Option<Way>> {
         let created = make_work && create_work(&self.work, &self.upper)?;
         let checked = self.check().inspect_err(|_| {
             if created {
@@ -65,6 +63,9 @@ impl Request {
                 let _ = rmdir(&self.work);
             }
         })?;
+        if checked.turn.is_none() {
+            warn(&checked.no_turn());
+        }
         let done = match wish {
             Wish::Check => Ok(None),
             Wish::Mount => checked.mount().map(Some),

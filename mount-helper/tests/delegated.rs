@@ -85,9 +85,11 @@ fn mount_by_the_kernel_is_seen_and_ended_like_any_view() {
         bin/overstore umount "$D/m"; echo $?; ls m | wc -l
         $M -o "$O,repair" "$D/m" 2>/dev/null; echo $?
         $M -o "lowerdir=$D/l,upperdir=$D/u,workdir=/dev/shm" "$D/m" 2>/dev/null; echo $?
+        $M -o "lowerdir=$D/l,upperdir=$D/u,workdir=$D/w" "$D/m" 2>&1 | grep -c "$D/w: No such file"; ls -d w 2>/dev/null
+        bin/overstore run --backend kernel -o "lowerdir=$D/l,upperdir=$D/u,workdir=$D/w" -- true 2>&1 | grep -c "$D/w: No such file"; ls -d w 2>/dev/null
     "#;
     let expected = "using the kernel's OverlayFS, as asked\n0\nbin\nl\nm\nu\n0\nrw,nosuid,nodev,noexec,noatime,lowerdir=\n\
-        \"backend\": \"kernel\"\nmount on D/m:\nnew\n0\n0\n2\n2\n";
+        \"backend\": \"kernel\"\nmount on D/m:\nnew\n0\n0\n2\n2\n1\n1\n";
     for flags in [&["-m"][..], &["-Urm"]] {
         let output = script(&place, flags, life);
         said(&output, expected);
@@ -97,6 +99,30 @@ fn mount_by_the_kernel_is_seen_and_ended_like_any_view() {
             .status();
         assert!(cleared.unwrap().success());
     }
+}
+
+/// A bind mount of a parent gives the upper another path; the driver is not deceived either.
+#[test]
+fn an_upper_that_the_kernel_has_by_another_name() {
+    let place = Place::new();
+    if !with_program(&place) {
+        return;
+    }
+    let life = r#"
+        mkdir -p p/u again m2; mount --bind p again
+        "$H" overlay "$D/m" -o "lowerdir=$D/l,upperdir=$D/p/u,backend=kernel"; echo $?
+        for backend in fuse auto; do
+            bin/overstore mount --backend $backend -o "lowerdir=$D/l,upperdir=$D/again/u" "$D/m2" 2>&1 |
+                grep -o 'in use by the view of the kernel at [^;]*/m;' | sed "s|$D|D|g"
+        done
+        grep -c " $D/m2 " /proc/self/mounts
+        bin/overstore umount "$D/m"
+        "$H" overlay "$D/m2" -o "lowerdir=$D/l,upperdir=$D/again/u,backend=fuse"; echo $?
+        bin/overstore umount "$D/m2"
+    "#;
+    let refused = "in use by the view of the kernel at D/m;\n";
+    let expected = format!("0\n{refused}{refused}0\n0\n");
+    said(&script(&place, &["-m"], life), &expected);
 }
 
 #[test]

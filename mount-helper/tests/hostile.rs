@@ -3,27 +3,11 @@
 
 mod common;
 
-use common::{Place, needs_root, skip, text};
+use common::{Place, REFUSED, SYSTEM, USAGE, needs_root, refused, skip, text};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::process::Output;
-
-const USAGE: i32 = 1;
-const SYSTEM: i32 = 2;
-const REFUSED: i32 = 32;
-
-#[track_caller]
-fn refused(output: &Output, code: i32, parts: &[&str]) {
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    assert_eq!(said.lines().count(), 1, "one line: {said}");
-    assert!(said.starts_with("mount.overstore: error: "), "{said}");
-    for part in parts {
-        assert!(said.contains(part), "{part:?} is not in {said}");
-    }
-}
 
 #[test]
 fn words_that_are_wrong() {
@@ -186,98 +170,6 @@ fn bytes_that_nix_trips_over_are_refused_and_otherwise_kept() {
 }
 
 #[test]
-fn symlinks_are_not_followed() {
-    let place = Place::new();
-    symlink(place.path("l"), place.path("sl")).unwrap();
-    symlink(place.path(""), place.path("up")).unwrap();
-    symlink("/proc/self/cwd", place.path("magic")).unwrap();
-    let (l, u, m) = (place.path("l"), place.path("u"), place.path("m"));
-    let real = format!("name the directory itself: {}", l.display());
-    refused(
-        &place.check(&place.path("sl"), &u, &m, ""),
-        USAGE,
-        &["sl is a symlink", &real],
-    );
-    refused(
-        &place.check(&place.path("up/l"), &u, &m, ""),
-        USAGE,
-        &["up is a symlink", &real],
-    );
-    refused(
-        &place.check(&l, &place.path("up/u"), &m, ""),
-        USAGE,
-        &["up is a symlink"],
-    );
-    refused(
-        &place.check(&l, &u, &place.path("up/m"), ""),
-        USAGE,
-        &["up is a symlink"],
-    );
-    refused(
-        &place.check(&l, &u, &place.path("magic"), ""),
-        USAGE,
-        &["magic is a symlink"],
-    );
-    let magic = "/proc/self/cwd".as_ref();
-    refused(
-        &place.check(magic, &u, &m, ""),
-        USAGE,
-        &["/proc/self is a symlink"],
-    );
-}
-
-#[test]
-fn directories_inside_each_other() {
-    let place = Place::new();
-    for name in ["l/in", "u/in", "m/in", "u.work"] {
-        std::fs::create_dir(place.path(name)).unwrap();
-    }
-    let table = [
-        ("l", "l", "m", "is the upper directory"),
-        ("l", "l/in", "m", "lies inside the lower directory"),
-        ("u/in", "u", "m", "lies inside the upper directory"),
-        ("l", "u", "u", "is the upper directory"),
-        ("l", "u", "u/in", "lies inside the upper directory"),
-        ("l", "u", "l/in", "lies inside the lower directory"),
-        ("m/in", "u", "m", "lies inside the mountpoint"),
-        ("l", "m/in", "m", "lies inside the mountpoint"),
-        ("l", "u", "u.work", "is the work directory"),
-    ];
-    for (lower, upper, merged, message) in table {
-        let [lower, upper, merged] = [lower, upper, merged].map(|name| place.path(name));
-        let output = place.check(&lower, &upper, &merged, "");
-        refused(&output, USAGE, &[message]);
-    }
-    let output = place.check(&place.path("l"), &place.path("u"), &place.path("l"), "");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-}
-
-#[test]
-fn work_directories_that_will_not_do() {
-    let place = Place::new();
-    let (l, u, m) = (place.path("l"), place.path("u"), place.path("m"));
-    let check = |work: &str| place.check(&l, &u, &m, &format!("workdir={work}"));
-    std::fs::create_dir_all(place.path("full/work")).unwrap();
-    let full = place.path("full").display().to_string();
-    assert_eq!(
-        check(&full).status.code(),
-        Some(0),
-        "the kernel's own leftovers"
-    );
-    std::fs::write(place.path("full/mine"), "").unwrap();
-    refused(&check(&full), USAGE, &["not empty, it has mine"]);
-    refused(
-        &check("/dev/shm"),
-        USAGE,
-        &["not on the filesystem and mount of the upper"],
-    );
-    let inside = u.join("w");
-    std::fs::create_dir(&inside).unwrap();
-    let inside = inside.display().to_string();
-    refused(&check(&inside), USAGE, &["lies inside the upper directory"]);
-}
-
-#[test]
 fn another_user() {
     if !needs_root() {
         return;
@@ -362,34 +254,6 @@ fn unreadable() {
             &[message, "Permission denied"],
         );
     }
-}
-
-#[test]
-fn the_longest_path_and_a_mountpoint_that_is_not_empty() {
-    let place = Place::new();
-    let mut deep = place.path("l").into_os_string();
-    while deep.len() < 4095 {
-        let rest = 4095 - deep.len() - 1;
-        // A slash alone would not count.
-        let part = if rest > 200 && rest < 204 {
-            100
-        } else {
-            rest.min(200)
-        };
-        deep.push(format!("/{}", "n".repeat(part)));
-    }
-    assert_eq!(deep.len(), 4095);
-    std::fs::create_dir_all(&deep).unwrap();
-    std::fs::write(place.path("m/something"), "").unwrap();
-    let output = place.check(deep.as_ref(), &place.path("u"), &place.path("m"), "");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    deep.push("n");
-    let output = place.check(deep.as_ref(), &place.path("u"), &place.path("m"), "");
-    refused(
-        &output,
-        USAGE,
-        &["lower directory", "longer than 4095 bytes"],
-    );
 }
 
 #[test]

@@ -130,3 +130,83 @@ fn filesystems_that_the_kernel_does_not_take() {
         }
     }
 }
+
+/// Stops the helper when mount(2) is done, by which a lower with so long a path is mounted, has `$SWAP` change the place, and lets it go on. Prints
+/// the exit code, what it said, and what is mounted below the place then.
+const SWAPPED: &str = r#"
+    n=$(printf 'n%.0s' $(seq 200)); L=$n/$n/l
+    mkdir -p p/m v/m other $L; mount -t tmpfs somebody v/m
+    strace -f -qq -o log -e trace=mount -e inject=mount:signal=STOP sh -c 'echo $$ >pid; exec bin/mount.overstore overlay \
+        "$D/p/m" -o "lowerdir=$D/$0,upperdir=$D/u,backend=kernel"' $L 2>err &
+    for round in $(seq 400); do grep -q " $D/p/m overlay" /proc/self/mounts && break; sleep 0.05; done
+    mv $L was && mv other $L
+    eval "$SWAP"
+    kill -CONT "$(cat pid)"; wait $!; echo $?
+    sed "s|$D|D|g; s|$n|n|g" err
+    cut -d' ' -f1,2 /proc/self/mounts | sed -n "s| $D| D|p"
+"#;
+
+#[test]
+fn only_its_own_mount_is_taken_back() {
+    let replaced = "32\nmount.overstore: error: lower directory D/n/n/l: it was replaced by \
+        another directory meanwhile";
+    let table = [
+        ("true", "\nsomebody D/v/m\n"),
+        (
+            "mount -t tmpfs another p/m",
+            "; the view is left mounted at D/p/m: mountpoint D/p/m: something else is mounted there \
+             now\nsomebody D/v/m\noverlay D/p/m\nanother D/p/m\n",
+        ),
+        (
+            "mount -t overlay overlay -o lowerdir=was:l p/m",
+            "; the view is left mounted at D/p/m: mountpoint D/p/m: something else is mounted there \
+             now\nsomebody D/v/m\noverlay D/p/m\noverlay D/p/m\n",
+        ),
+        (
+            "mv p q; ln -s v p",
+            "; the view is left mounted at D/p/m: mountpoint D/p/m: D/p is a symlink; name the \
+             directory itself: D/v/m\nsomebody D/v/m\noverlay D/q/m\n",
+        ),
+        (
+            "mv p q; mv v p",
+            "; the view is left mounted at D/p/m: mountpoint D/p/m: something else is mounted there \
+             now\nsomebody D/p/m\noverlay D/q/m\n",
+        ),
+    ];
+    for (swap, expected) in table {
+        let place = Place::new();
+        if !needs_root() || !can(&place, "-m") {
+            return;
+        }
+        let script = format!("SWAP='{swap}'; {SWAPPED}");
+        let output = in_namespace(&place, "-m", &script);
+        said(&output, &format!("{replaced}{expected}"));
+    }
+}
+
+/// Before Linux 5.8 statx does not tell the mount: of several at one place, the topmost counts.
+#[test]
+fn the_topmost_mount_counts_without_statx() {
+    let place = Place::new();
+    if !needs_root() || !can(&place, "-m") {
+        return;
+    }
+    let script = r#"
+        old() { strace -f -qq -o log -e trace=statx -e inject=statx:error=ENOSYS "$@" 2>&1 | sed "s|$D|D|g"; }
+        mkdir u2; mount="bin/mount.overstore overlay $D/m -o backend=kernel,lowerdir=$D/l"
+        old $mount,upperdir=$D/u; cat m/low
+        old $mount,upperdir=$D/u2 | cut -d';' -f1
+        old bin/mount.overstore --refresh "$D/m"; echo refreshed
+        mount -t tmpfs -o ro somebody m
+        old bin/mount.overstore overlay "$D/m" -o remount,rw
+        grep -c "^somebody $D/m tmpfs ro," /proc/self/mounts
+        umount m; umount m; mount -t tmpfs somebody m
+        old $mount,upperdir=$D/u2; cat m/low; old bin/mount.overstore --refresh "$D/m"; echo refreshed
+    "#;
+    let expected = "from the lower\n\
+        mount.overstore: error: mountpoint D/m: a merged view (kernel) is mounted there already\n\
+        refreshed\n\
+        mount.overstore: error: mountpoint D/m: no merged view is mounted there\n1\n\
+        from the lower\nrefreshed\n";
+    said(&in_namespace(&place, "-m", script), expected);
+}

@@ -95,6 +95,32 @@ fn run_twice() {
     said(&in_namespace(&place, "-m", script), expected);
 }
 
+/// A bind mount of a parent gives the upper another path.
+#[test]
+fn run_twice_by_other_names() {
+    let place = Place::new();
+    if !needs_root() || !can(&place, "-m") {
+        return;
+    }
+    let script = r#"
+        mkdir -p p/u again m2 w; mount --bind p again
+        mount() { bin/mount.overstore overlay "$1" -o "lowerdir=$D/l,upperdir=$2,backend=kernel" 2>&1; echo $?; }
+        mount "$D/m" "$D/p/u"
+        mount "$D/m2" "$D/again/u" | sed "s|$D|D|g"
+        umount m
+        mount "$D/m2" "$D/again/u"
+        mount "$D/m" "$D/p/u" | sed "s|$D|D|g"
+    "#;
+    let refused = |upper: &str, at: &str| {
+        format!(
+            "0\nmount.overstore: error: upper directory D/{upper}: in use by the view at D/{at}; \
+             two views of one upper damage it; bind-mount the first one\n32\n"
+        )
+    };
+    let expected = [refused("again/u", "m"), refused("p/u", "m2")].concat();
+    said(&in_namespace(&place, "-m", script), &expected);
+}
+
 #[test]
 fn run_by_several_at_once() {
     let place = Place::new();
@@ -121,7 +147,8 @@ fn run_by_several_at_once() {
     assert_eq!(lines.lines().count(), 10, "{}", text(&output.stderr));
 }
 
-/// Anybody who may read the work directory can lock it, and must not keep the view away.
+/// Anybody who may read the work directory can lock it, and must not keep the view away. No thread
+/// is started to wait.
 #[test]
 fn somebody_holds_the_work_directory() {
     let place = Place::new();
@@ -131,8 +158,13 @@ fn somebody_holds_the_work_directory() {
     let script = r#"
         mkdir u.work
         exec 9<u.work; flock 9
-        bin/mount.overstore overlay "$D/m" -o "$O,backend=kernel" 9<&-; echo $?
-        cat m/low
+        strace -f -qq -o log -e trace=clone,clone3,fork,vfork \
+            bin/mount.overstore overlay "$D/m" -o "$O,backend=kernel" 9<&- 2>err; echo $?
+        sed "s|$D|D|g" err; cat log m/low
     "#;
-    said(&in_namespace(&place, "-m", script), "0\nfrom the lower\n");
+    let expected = "0\n\
+        mount.overstore: warning: work directory D/u.work: cannot be locked, or somebody held it \
+        locked for 5 seconds; going on without: nothing else may mount with it now\n\
+        from the lower\n";
+    said(&in_namespace(&place, "-m", script), expected);
 }

@@ -94,7 +94,10 @@ fn fuse(request: &Request, space: Space) -> std::result::Result<String, String> 
         return Err(device.detail);
     }
     let direct = Trial::Fuse(space).verdict();
-    if direct.outcome != Outcome::No {
+    if direct.outcome == Outcome::Unknown {
+        return Ok(format!("which is not known to fail ({})", direct.detail));
+    }
+    if direct.outcome == Outcome::Yes {
         return Ok(match space {
             Space::Own => format!("mounted directly ({})", direct.detail),
             Space::Run => format!("mounted in a namespace ({})", direct.detail),

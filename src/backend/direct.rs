@@ -20,7 +20,7 @@ pub const DEVICE: &str = "/dev/fuse";
 /// Opens a new FUSE connection. It can be mounted only from the user namespace it was opened in.
 pub fn open_device() -> Result<OwnedFd> {
     rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(|why| {
-        let error = Error::on("open", DEVICE, why);
+        let error = Error::on("open", DEVICE, why).caused_by(why.raw_os_error());
         match why {
             Errno::NOENT | Errno::NODEV | Errno::NXIO => {
                 error.hint("as root run `modprobe fuse`; a container needs `--device /dev/fuse`")
@@ -58,7 +58,7 @@ fn data(device: &OwnedFd, spec: &MountSpec) -> String {
 
 /// Explains why [`mount`] failed.
 pub fn mount_error(spec: &MountSpec, why: Errno) -> Error {
-    let error = Error::on("mount on", &spec.merged, why);
+    let error = Error::on("mount on", &spec.merged, why).caused_by(why.raw_os_error());
     match why {
         Errno::NODEV => error.hint("the kernel has no FUSE: as root run `modprobe fuse`"),
         Errno::NAMETOOLONG => error.hint("lower and upper together must stay below 4000 bytes"),

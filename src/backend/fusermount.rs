@@ -84,7 +84,10 @@ pub fn installed() -> Result<PathBuf> {
     });
     let program = found.ok_or_else(missing)?;
     let what = || format!("use {}", program.display());
-    let file = std::fs::metadata(&program).map_err(|why| Error::environment(what(), why))?;
+    let file = std::fs::metadata(&program).map_err(|why| {
+        let errno = why.raw_os_error().unwrap_or_default();
+        Error::environment(what(), why).caused_by(errno)
+    })?;
     let powerful = file.uid() == 0 && file.mode() & libc::S_ISUID != 0;
     if !powerful && !geteuid().is_root() {
         return Err(Error::environment(what(), "it is not set-user-id root")

@@ -32,18 +32,32 @@ pub fn mount(request: &Request) -> Result<()> {
 pub fn check(request: &Request) -> Result<()> {
     let mountpoint = preflight::check(request)?;
     let asked = asked(request, &mountpoint.merged)?;
-    asked.fulfil(Wish::Check, true).map(drop).map_err(translate)
+    asked
+        .fulfil(Wish::Check, may_make_work(request), &warn)
+        .map(drop)
+        .map_err(translate)
 }
 
 /// Mounts `request` on `merged`.
 pub(super) fn overlay(request: &Request, merged: &Path) -> Result<()> {
     let asked = asked(request, merged)?;
-    let way = asked.fulfil(Wish::Mount, true).map_err(translate)?;
+    let way = asked
+        .fulfil(Wish::Mount, may_make_work(request), &warn)
+        .map_err(translate)?;
     log::info!(
         "served by the kernel's OverlayFS ({way:?}), markers {:?}",
         asked.markers
     );
     Ok(())
+}
+
+/// Only the default work directory is made: a name that is given may be mistyped.
+fn may_make_work(request: &Request) -> bool {
+    request.layout.work.is_none()
+}
+
+fn warn(line: &str) {
+    log::warn!("{line}");
 }
 
 /// Has the kernel look at the layers of the view at `merged` anew.

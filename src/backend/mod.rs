@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod mountid;
 pub mod mountinfo;
 pub mod pair;
+mod places;
 pub mod preflight;
 pub mod probe;
 pub mod run;

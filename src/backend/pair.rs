@@ -8,7 +8,9 @@
 
 use super::lifecycle::first_look;
 use super::run::{Server, mount_tmpfs, namespace};
-use super::{MountSpec, Request, best_effort, direct, kernel, mountinfo, preflight, status};
+use super::{
+    MountSpec, Request, best_effort, direct, kernel, mountinfo, places, preflight, status,
+};
 use crate::error::{Error, Kind, Result};
 use crate::layout::MountOptions;
 use crate::sys::mounts::{self, Change};
@@ -19,12 +21,6 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Directories that a system may have and that hold nothing this process needs: one of them is
-/// covered, in this process's namespace, by the mountpoints.
-const SCRATCH: [&str; 8] = [
-    "/mnt", "/media", "/srv", "/opt", "/run", "/tmp", "/var", "/usr",
-];
 
 /// How long the driver may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -177,20 +173,14 @@ fn layer(role: &str, path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Chooses a directory that neither covers a layer nor lies in one.
+/// Chooses a directory that is covered, in this process's namespace, by the mountpoints.
 fn scratch(lower: &Path, upper: &Path) -> Result<&'static Path> {
-    let free = |place: &&Path| {
-        let apart = |layer: &Path| !layer.starts_with(place) && !place.starts_with(layer);
-        apart(lower) && apart(upper) && fs::symlink_metadata(place).is_ok_and(|it| it.is_dir())
-    };
-    let places = SCRATCH.into_iter().map(Path::new);
-    places.clone().find(free).ok_or_else(|| {
-        let names: Vec<_> = SCRATCH.to_vec();
+    places::apart(&[lower, upper]).ok_or_else(|| {
         Error::environment(
             "find a place for the views",
             format!(
                 "none of {} is a directory apart from the layers",
-                names.join(", ")
+                places::USUAL.join(", ")
             ),
         )
         .hint("create /mnt")

@@ -6,6 +6,7 @@
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, status};
 use crate::error::{Error, Result};
+use overstore_mount::same_directory;
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, accessat, flock};
 use rustix::io::Errno;
 use std::fs::{self, Metadata};
@@ -129,14 +130,19 @@ fn same_filesystem(upper: &Metadata, upper_path: &Path, work: &Path) -> Result<(
     .hint("put it beside the upper directory, or leave it out: FUSE needs none"))
 }
 
+/// Checks that no merged view stands on `merged`, by the list of mounts alone: the driver of one that
+/// stands there may hang.
+pub fn not_mounted(merged: &Path) -> Result<()> {
+    let mounts = mountinfo::read()?;
+    match mountinfo::find(&mounts, merged) {
+        Some(entry) if entry.merged_view().is_some() => Err(already_mounted(&entry.mount_point)),
+        _ => Ok(()),
+    }
+}
+
 /// Checks that `merged` is a directory on which no merged view stands, and resolves it.
 fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
-    let mounts = mountinfo::read()?;
-    if let Some(entry) = mountinfo::find(&mounts, merged)
-        && entry.merged_view().is_some()
-    {
-        return Err(already_mounted(&entry.mount_point));
-    }
+    not_mounted(merged)?;
     let missing = "create it: mkdir -p";
     let found = directory("merged", merged, missing).and_then(|_| {
         fs::canonicalize(merged).map_err(|why| Error::on("resolve merged directory", merged, why))
@@ -152,9 +158,18 @@ fn free_mountpoint(merged: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Refuses to write to an upper directory that a view of the kernel has: what changes underneath it
-/// is undefined there.
-pub fn unshared_upper(request: &Request) -> Result<()> {
+/// Refuses to write to an upper directory that another view has: what changes underneath the kernel's
+/// is undefined, and a driver takes what is below the top for its own.
+fn unshared_upper(request: &Request) -> Result<()> {
+    unshared_with(request, |_| true)
+}
+
+/// Refuses to write to an upper directory that a view of the kernel has.
+pub fn not_the_kernels_upper(request: &Request) -> Result<()> {
+    unshared_with(request, |backend| backend == Backend::Kernel)
+}
+
+fn unshared_with(request: &Request, counts: impl Fn(Backend) -> bool) -> Result<()> {
     let named = &request.layout.upper;
     if request.options.attributes.read_only() {
         return Ok(());
@@ -163,22 +178,21 @@ pub fn unshared_upper(request: &Request) -> Result<()> {
         fs::canonicalize(named).map_err(|why| Error::on("resolve upper directory", named, why))?;
     let mounts = mountinfo::read()?;
     let shares = |entry: &&Entry| match entry.merged_view() {
-        Some((Backend::Kernel, layers)) => layers.upper == upper,
-        _ => false,
+        Some((backend, layers)) => counts(backend) && same_directory(&layers.upper, &upper),
+        None => false,
     };
     let Some(view) = mounts.iter().find(shares) else {
         return Ok(());
     };
-    let why = format!(
-        "in use by the view of the kernel at {}",
-        view.mount_point.display()
+    let at = view.mount_point.display();
+    let error = Error::on(
+        "write to upper directory",
+        &upper,
+        format!("in use by the view at {at}"),
     );
-    Err(
-        Error::on("write to upper directory", &upper, why).hint(format!(
-            "unmount it first: overstore umount {}; or mount with `-o ro`",
-            view.mount_point.display()
-        )),
-    )
+    Err(error.hint(format!(
+        "unmount it first: overstore umount {at}; or mount with `-o ro`"
+    )))
 }
 
 fn already_mounted(merged: &Path) -> Error {

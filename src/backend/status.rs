@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How long a driver may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it may take where a late answer would fail a command.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The hidden command by which this program asks one driver from a process of its own.
 pub const PROBE: &str = "probe";
 
@@ -136,9 +139,37 @@ pub fn holder(merged: &Path) -> String {
     }
 }
 
+/// Refuses to wait for the driver of a view at `merged` that does not answer at all.
+pub fn not_hung(merged: &Path) -> Result<()> {
+    let mounts = mountinfo::read()?;
+    let view = mountinfo::find(&mounts, merged)
+        .filter(|entry| matches!(entry.merged_view(), Some((Backend::Fuse, _))));
+    match view.map(|view| {
+        (
+            &view.mount_point,
+            ask_within(&view.mount_point, LONG_PATIENCE),
+        )
+    }) {
+        Some((merged, (State::Hung, _))) => Err(Error::on(
+            "wait for the driver of",
+            merged,
+            format!("no answer for {} seconds", LONG_PATIENCE.as_secs()),
+        )
+        .hint(format!(
+            "overstore umount --force {} gives it up",
+            merged.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Asks the driver at `merged` from a process of its own.
 fn ask(merged: &Path) -> (State, Option<Value>) {
-    match super::ask::ask([OsStr::new(PROBE), merged.as_os_str()], PATIENCE) {
+    ask_within(merged, PATIENCE)
+}
+
+fn ask_within(merged: &Path, patience: Duration) -> (State, Option<Value>) {
+    match super::ask::ask([OsStr::new(PROBE), merged.as_os_str()], patience) {
         Err(why) => {
             log::warn!("ask the driver at {}: {why}", merged.display());
             (State::Unknown, None)
@@ -164,6 +195,7 @@ pub fn probe(merged: &Path) -> Result<Option<String>> {
 /// Waits until every change of the layers of the view at `merged` is visible there. A view of the
 /// kernel is refreshed in place.
 pub fn sync(merged: &Path) -> Result<()> {
+    not_hung(merged)?;
     let answer = match open(merged)? {
         Some(dir) => fuse::control_barrier(&dir)?,
         None => Answer::Gone,

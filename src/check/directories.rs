@@ -43,7 +43,9 @@ pub(super) fn check(
     let layout = &subject.request.layout;
     names(subject, found);
     let covered = layout.lower == layout.merged && standing != Standing::Nothing;
-    let lower = !covered && present("lower", &layout.lower, layout, found);
+    let view = lower_view(layout, found);
+    let lower =
+        !covered && present("lower", &layout.lower, layout, found) && view && filled(layout, found);
     let upper = present("upper", &layout.upper, layout, found);
     if lower && upper {
         identities(layout, standing, found);
@@ -55,7 +57,6 @@ pub(super) fn check(
     if layout.state.is_none() && standing == Standing::Nothing {
         merged(layout, found);
     }
-    lower_view(layout, found);
     Readable { lower, upper }
 }
 
@@ -87,6 +88,10 @@ fn present(role: &str, path: &Path, layout: &Layout, found: &mut Findings) -> bo
     if answers.outcome == Outcome::Yes {
         return true;
     }
+    if answers.outcome == Outcome::Unknown && !answers.late {
+        found.not_checked(READING, path, answers.detail);
+        return false;
+    }
     if answers.outcome == Outcome::Unknown {
         found.fault(
             Fault::new(
@@ -102,6 +107,7 @@ fn present(role: &str, path: &Path, layout: &Layout, found: &mut Findings) -> bo
     match fs::metadata(path) {
         Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             found.fault(missing(role, path, layout));
+            found.not_checked(READING, path, "it does not exist");
         }
         Ok(directory) if !directory.is_dir() => found.fault(
             Fault::new(
@@ -237,24 +243,44 @@ fn upper_read_only(subject: &Subject, found: &mut Findings) {
     );
 }
 
-/// A lower that is a view itself must be mounted to have objects.
-fn lower_view(layout: &Layout, found: &mut Findings) {
+/// An empty lower is what stands where its filesystem is not mounted: nothing in the upper is judged
+/// by what it lacks.
+fn filled(layout: &Layout, found: &mut Findings) -> bool {
+    let why = match fs::read_dir(&layout.lower).map(|mut names| names.next()) {
+        Ok(Some(_)) => return true,
+        Ok(None) => "the lower directory is empty: is its filesystem mounted?".to_owned(),
+        Err(why) => why.to_string(),
+    };
+    found.not_checked(READING, &layout.lower, why);
+    false
+}
+
+/// A lower that is a view itself must be mounted to have objects. Tells whether it is, at every depth.
+fn lower_view(layout: &Layout, found: &mut Findings) -> bool {
     let LowerStore::Overlay(inner) = &layout.lower_store else {
-        return;
+        return true;
     };
     // The innermost is to be mounted first.
-    lower_view(inner, found);
-    match super::mounted::is_mounted(inner) {
-        Ok(true) => {}
-        Ok(false) => found.fault(
-            Fault::new(
-                "lower-not-mounted",
-                &inner.merged,
-                "the view of the lower store is not mounted",
-            )
-            .means("the lower has none of its objects; mount it before this one")
-            .mend(super::mount_by_layers(inner)),
-        ),
-        Err(why) => found.not_checked(&["lower-not-mounted"], &inner.merged, why),
-    }
+    let below = lower_view(inner, found);
+    let mounted = match super::mounted::is_mounted(inner) {
+        Ok(true) => true,
+        Ok(false) => {
+            found.fault(
+                Fault::new(
+                    "lower-not-mounted",
+                    &inner.merged,
+                    "the view of the lower store is not mounted",
+                )
+                .means("the lower has none of its objects; mount it before this one")
+                .mend(super::mount_by_layers(inner)),
+            );
+            found.not_checked(READING, &layout.lower, "its view is not mounted");
+            false
+        }
+        Err(why) => {
+            found.not_checked(&["lower-not-mounted"], &inner.merged, why);
+            false
+        }
+    };
+    below && mounted
 }

@@ -31,7 +31,7 @@ pub(super) fn check(subject: &Subject, found: &mut Findings) -> Result<Standing>
     let mounts = mountinfo::read()?;
     let (fault, standing) = match mountinfo::find(&mounts, &layout.merged) {
         None => (Some(not_mounted(subject)), Standing::Nothing),
-        Some(entry) => at(subject, &mounts, entry),
+        Some(entry) => at(subject, &mounts, entry, found),
     };
     fault.into_iter().for_each(|fault| found.fault(fault));
     if layout.lower == layout.merged && standing != Standing::Nothing {
@@ -58,7 +58,12 @@ fn not_mounted(subject: &Subject) -> Fault {
 }
 
 /// Judges the mount `entry` at the merged directory.
-fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Standing) {
+fn at(
+    subject: &Subject,
+    mounts: &[Entry],
+    entry: &Entry,
+    found: &mut Findings,
+) -> (Option<Fault>, Standing) {
     let layout = &subject.request.layout;
     let point = &entry.mount_point;
     if let Some(cover) = cover(mounts, entry) {
@@ -76,7 +81,7 @@ fn at(subject: &Subject, mounts: &[Entry], entry: &Entry) -> (Option<Fault>, Sta
         return (Some(other_layers(subject, &layers)), Standing::Other);
     }
     if backend == Backend::Fuse
-        && let Some(fault) = driver(subject, point)
+        && let Some(fault) = driver(subject, point, found)
     {
         return (Some(fault), Standing::Other);
     }
@@ -157,12 +162,27 @@ fn same_layers(layout: &Layout, layers: &Layers) -> bool {
     same(&layout.lower, &layers.lower) && same(&layout.upper, &layers.upper)
 }
 
-fn driver(subject: &Subject, point: &Path) -> Option<Fault> {
+fn driver(subject: &Subject, point: &Path, found: &mut Findings) -> Option<Fault> {
     use status::State;
-    let view = status::one(point).ok().flatten()?;
+    const DRIVER: &[&str] = &["driver-dead", "driver-hung"];
     let merged = &subject.request.layout.merged;
-    match view.state {
-        State::Alive | State::Unknown => None,
+    let state = match status::one(point) {
+        Ok(Some(view)) => view.state,
+        Ok(None) => {
+            found.not_checked(DRIVER, merged, "it was unmounted meanwhile");
+            return None;
+        }
+        Err(why) => {
+            found.not_checked(DRIVER, merged, why);
+            return None;
+        }
+    };
+    match state {
+        State::Alive => None,
+        State::Unknown => {
+            found.not_checked(DRIVER, merged, "its driver could not be asked by this user");
+            None
+        }
         State::Dead => Some(
             Fault::new("driver-dead", merged, "its driver is gone")
                 .means("every access fails (ENOTCONN)")

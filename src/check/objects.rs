@@ -55,8 +55,11 @@ impl Scan<'_> {
 
     /// The marks of the upper directory itself.
     fn top(&self, found: &mut Findings) {
-        let Ok(names) = self.walk.of_top() else {
-            return;
+        let names = match self.walk.of_top() {
+            Ok(names) => names,
+            Err(errno) => {
+                return found.not_checked(&["opaque", "copied-up"], &self.layout.upper, errno);
+            }
         };
         let mut object = Object::default();
         for name in names {
@@ -80,19 +83,23 @@ impl Scan<'_> {
             let path = self.layout.upper.join(path);
             found.not_checked(super::directories::READING, &path, why);
         }
-        let whole = Path::new(std::ffi::OsStr::new(""));
-        let is_whiteout = |path: &PathBuf| path.components().count() == 1 && path != whole;
+        for (path, why) in &object.unsure {
+            const HIDING: &[&str] = &["whiteout", "stray-whiteout", "opaque"];
+            found.not_checked(HIDING, &self.layout.upper.join(path), why);
+        }
+        let is_top = |path: &PathBuf| path.components().count() == 1;
         let hidden = object
             .whiteouts
             .iter()
             .chain(&object.stray)
-            .any(is_whiteout);
+            .chain(object.unsure.iter().map(|(path, _)| path))
+            .any(is_top);
         if !hidden && known.row == Some(false) && known.below == Some(true) {
-            found.fault(self.shadow(name, &object));
+            self.shadowed(name, &object, found);
             return Ok(());
         }
         self.whiteouts(&object, found);
-        if known.row != Some(true) || object.opaque.iter().any(|(path, _)| !is_whiteout(path)) {
+        if known.row != Some(true) || object.opaque.iter().any(|(path, _)| !is_top(path)) {
             self.opaque(&object, found);
         }
         if name != LINKS {
@@ -130,6 +137,17 @@ impl Scan<'_> {
             row: self.upper.has(&path),
             below: self.lower.is_valid(&path)?,
         })
+    }
+
+    /// What the lower's files do not stand in for is not to be removed.
+    fn shadowed(&self, name: &[u8], object: &Object, found: &mut Findings) {
+        let not_known = match self.walk.lower_has(name) {
+            Ok(true) => return found.fault(self.shadow(name, object)),
+            Ok(false) => "the lower's database has it, the lower directory does not".to_owned(),
+            Err(why) => why,
+        };
+        let path = self.layout.upper.join(word(name));
+        found.not_checked(super::directories::READING, &path, not_known);
     }
 
     /// A name that nobody registered, before a valid object of the lower.

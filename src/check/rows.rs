@@ -29,22 +29,27 @@ pub(super) fn check(
         return Ok(());
     };
     if let Some(walk) = walk {
-        files(subject, rows, walk, commands, found);
+        let gone = files(subject, rows, walk, found);
+        let held = held(reader, rows, &gone)?;
+        for row in gone {
+            found.fault(without_files(row, held.contains(row), commands));
+        }
     }
     dangling(subject, reader, lower, commands, found)?;
     closures(subject, reader, rows, lower, commands, found)
 }
 
-fn files(
+/// Returns the rows without files.
+fn files<'a>(
     subject: &Subject,
-    rows: &BTreeSet<String>,
+    rows: &'a BTreeSet<String>,
     walk: &Walk<'_>,
-    commands: &Commands<'_>,
     found: &mut Findings,
-) {
+) -> BTreeSet<&'a str> {
+    let mut gone = BTreeSet::new();
     let layout = &subject.request.layout;
     let Some(directory) = StoreDir::new(&layout.store_dir) else {
-        return;
+        return gone;
     };
     for row in rows {
         let Some(Ok(name)) = directory.parse(Path::new(row)) else {
@@ -69,25 +74,54 @@ fn files(
             Ok(None) => {}
         }
         match walk.lower_has(name) {
-            Some(true) => {}
-            Some(false) => found.fault(without_files(row, commands)),
-            None => found.not_checked(
-                &["row-without-files"],
-                Path::new(row),
-                "the lower cannot be read",
-            ),
+            Ok(true) => {}
+            Ok(false) => {
+                gone.insert(row.as_str());
+            }
+            Err(why) => found.not_checked(&["row-without-files"], Path::new(row), why),
         }
     }
+    gone
 }
 
-fn without_files(row: &str, commands: &Commands<'_>) -> Fault {
-    let fault = Fault::new(
-        "row-without-files",
-        Path::new(row),
-        "it has a row, and no files in the upper or the lower",
-    )
-    .means("Nix takes it for valid, and does not build or fetch it again");
-    match commands.nix_store("--verify") {
+/// Returns those of `gone` that Nix will not forget, since a row that has files needs them, be it
+/// through others of `gone`.
+fn held(
+    reader: &Reader,
+    rows: &BTreeSet<String>,
+    gone: &BTreeSet<&str>,
+) -> Result<BTreeSet<String>> {
+    let mut held = BTreeSet::new();
+    if gone.is_empty() {
+        return Ok(held);
+    }
+    let there = rows.iter().filter(|row| !gone.contains(row.as_str()));
+    let mut holders: Vec<String> = there.cloned().collect();
+    while let Some(holder) = holders.pop() {
+        for path in reader.references(&holder)? {
+            if gone.contains(path.as_str()) && held.insert(path.clone()) {
+                holders.push(path);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// The fault of one row; `held` if rows that have files refer to it.
+fn without_files(row: &str, held: bool, commands: &Commands<'_>) -> Fault {
+    let mut what = "it has a row, and no files in the upper or the lower".to_owned();
+    let words = match held {
+        true => format!("--repair-path {}", quoted(row)),
+        false => "--verify".to_owned(),
+    };
+    if held {
+        what += "; others refer to it, so nix-store --verify does not remove the row. It is fetched or \
+                 built again; where that is impossible, nix-store --delete it together with its \
+                 --query --referrers-closure";
+    }
+    let fault = Fault::new("row-without-files", Path::new(row), what)
+        .means("Nix takes it for valid, and does not build or fetch it again");
+    match commands.nix_store(&words) {
         Some(command) => fault.mend(command),
         None => fault,
     }

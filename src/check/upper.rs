@@ -28,9 +28,15 @@ pub(super) struct Object {
     pub(super) unsealed: Vec<PathBuf>,
     /// What could not be read.
     pub(super) unread: Vec<(PathBuf, String)>,
+    /// Whiteouts and opaque directories of which nobody knows whether they hide something, with the
+    /// reason.
+    pub(super) unsure: Vec<(PathBuf, String)>,
 }
 
-/// The two layers, and what the scan counts.
+/// Whether the lower has a directory to merge with.
+type Merges = std::result::Result<bool, Unreadable>;
+
+/// The two layers.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     pub(super) upper: &'a Tree,
@@ -38,11 +44,40 @@ pub(super) struct Walk<'a> {
     pub(super) lower: Option<&'a Tree>,
 }
 
+/// What the lower has where the upper has a directory.
+#[derive(Debug, Clone, Copy)]
+enum Below<'a> {
+    /// A directory, which merges.
+    Directory(BorrowedFd<'a>),
+    /// Nothing that is shown.
+    Nothing,
+    /// Nobody knows: it could not be read, for this reason.
+    Unknown(Unreadable),
+}
+
+/// Why the lower does not tell what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    /// It was not opened at all; that has been told.
+    Whole,
+    /// A directory or a name in it.
+    Part(Errno),
+}
+
+impl Unreadable {
+    fn why(self) -> String {
+        match self {
+            Unreadable::Whole => "the lower cannot be read".to_owned(),
+            Unreadable::Part(errno) => format!("the lower's cannot be read: {errno}"),
+        }
+    }
+}
+
 /// One directory in both layers.
 #[derive(Debug, Clone, Copy)]
 struct Place<'a> {
     upper: BorrowedFd<'a>,
-    lower: Option<BorrowedFd<'a>>,
+    lower: Below<'a>,
     path: &'a Path,
     depth: usize,
 }
@@ -58,11 +93,13 @@ impl Walk<'_> {
         self.upper.probe(self.upper.root().as_fd(), name)
     }
 
-    /// Whether the lower has `name` at its top; `None` if that is not known.
-    pub(super) fn lower_has(&self, name: &[u8]) -> Option<bool> {
-        let lower = self.lower?;
-        let found = lower.probe(lower.root().as_fd(), name).ok()?;
-        Some(found.is_some_and(|stat| !stat.is_zero_device()))
+    /// Whether the lower has `name` at its top, or why that is not known.
+    pub(super) fn lower_has(&self, name: &[u8]) -> std::result::Result<bool, String> {
+        let lower = self.lower.ok_or_else(|| Unreadable::Whole.why())?;
+        match lower.probe(lower.root().as_fd(), name) {
+            Ok(found) => Ok(found.is_some_and(|stat| !stat.is_zero_device())),
+            Err(errno) => Err(Unreadable::Part(errno).why()),
+        }
     }
 
     /// Returns the attributes of OverlayFS of the upper directory itself.
@@ -77,7 +114,10 @@ impl Walk<'_> {
         let lower = self.lower.map(Tree::root);
         let place = Place {
             upper: upper.as_fd(),
-            lower: lower.as_ref().map(|root| root.as_fd()),
+            lower: match &lower {
+                Some(root) => Below::Directory(root.as_fd()),
+                None => Below::Unknown(Unreadable::Whole),
+            },
             path: Path::new(""),
             depth: 0,
         };
@@ -97,20 +137,27 @@ impl Walk<'_> {
         let below = self.lower_stat(place, name);
         if stat.is_zero_device() {
             return match below {
-                Some(_) => object.whiteouts.push(path),
-                None => object.stray.push(path),
+                Ok(Some(_)) => object.whiteouts.push(path),
+                Ok(None) => object.stray.push(path),
+                Err(unreadable) => object.unsure.push((path, unreadable.why())),
             };
         }
         if !is_sealed(&stat) {
             object.unsealed.push(path.clone());
         }
-        let merges = below.is_some_and(|below| below.kind == Kind::Directory);
+        let merges = below.map(|below| below.is_some_and(|below| below.kind == Kind::Directory));
         let opaque = match self.marks(place, name, merges, &path, object) {
             Ok(opaque) => opaque,
             Err(errno) => return object.unread.push(unread(errno)),
         };
         if stat.kind == Kind::Directory
-            && let Err(errno) = self.directory(place, name, merges && !opaque, &path, object)
+            && let Err(errno) = self.directory(
+                place,
+                name,
+                if opaque { Ok(false) } else { merges },
+                &path,
+                object,
+            )
         {
             object.unread.push(unread(errno));
         }
@@ -121,7 +168,7 @@ impl Walk<'_> {
         &self,
         place: Place<'_>,
         name: &[u8],
-        merges: bool,
+        merges: Merges,
         path: &Path,
         object: &mut Object,
     ) -> Result<bool> {
@@ -134,7 +181,11 @@ impl Walk<'_> {
             // The kernel marks whatever directory it makes in a merged one, as it saves it a
             // lookup: only what hides something says more.
             match name.ends_with(b".opaque") {
-                true if is_opaque && merges => object.opaque.push((path.to_owned(), name)),
+                true if is_opaque => match merges {
+                    Ok(true) => object.opaque.push((path.to_owned(), name)),
+                    Ok(false) => {}
+                    Err(unreadable) => object.unsure.push((path.to_owned(), unreadable.why())),
+                },
                 true => {}
                 false => object.copied.push((path.to_owned(), name)),
             }
@@ -146,7 +197,7 @@ impl Walk<'_> {
         &self,
         place: Place<'_>,
         name: &[u8],
-        merges: bool,
+        merges: Merges,
         path: &Path,
         object: &mut Object,
     ) -> Result<()> {
@@ -154,13 +205,18 @@ impl Walk<'_> {
             return Err(Errno::NAMETOOLONG);
         }
         let upper = self.upper.open_dir(place.upper, name)?;
-        let lower: Option<OwnedFd> = match (merges, self.lower, place.lower) {
-            (true, Some(lower), Some(dir)) => lower.open_dir(dir, name).ok(),
-            _ => None,
+        let lower: std::result::Result<Option<OwnedFd>, Unreadable> = match merges {
+            Ok(true) => self.lower_dir(place, name).map(Some),
+            Ok(false) => Ok(None),
+            Err(unreadable) => Err(unreadable),
         };
         let inside = Place {
             upper: upper.as_fd(),
-            lower: lower.as_ref().map(AsFd::as_fd),
+            lower: match &lower {
+                Ok(Some(directory)) => Below::Directory(directory.as_fd()),
+                Ok(None) => Below::Nothing,
+                Err(unreadable) => Below::Unknown(*unreadable),
+            },
             path,
             depth: place.depth + 1,
         };
@@ -170,9 +226,29 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn lower_stat(&self, place: Place<'_>, name: &[u8]) -> Option<Stat> {
-        let found = self.lower?.probe(place.lower?, name).ok()??;
-        (!found.is_zero_device()).then_some(found)
+    /// What the lower shows under `name`.
+    fn lower_stat(
+        &self,
+        place: Place<'_>,
+        name: &[u8],
+    ) -> std::result::Result<Option<Stat>, Unreadable> {
+        let (lower, dir) = match (self.lower, place.lower) {
+            (_, Below::Nothing) => return Ok(None),
+            (_, Below::Unknown(unreadable)) => return Err(unreadable),
+            (None, Below::Directory(_)) => return Err(Unreadable::Whole),
+            (Some(lower), Below::Directory(dir)) => (lower, dir),
+        };
+        let found = lower.probe(dir, name).map_err(Unreadable::Part)?;
+        Ok(found.filter(|stat| !stat.is_zero_device()))
+    }
+
+    fn lower_dir(&self, place: Place<'_>, name: &[u8]) -> std::result::Result<OwnedFd, Unreadable> {
+        match (self.lower, place.lower) {
+            (Some(lower), Below::Directory(dir)) => {
+                lower.open_dir(dir, name).map_err(Unreadable::Part)
+            }
+            _ => Err(Unreadable::Whole),
+        }
     }
 }
 

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The work directory of the kernel: empty, but while the kernel uses it.
+//! The work directory of the kernel: empty, but while the kernel uses it. What is deleted by the
+//! printed command is the kernel's own alone; the mount helper's library judges which that is.
 
 use super::command::{Commands, quoted};
 use super::fault::{Fault, Findings};
 use super::mounted::Standing;
 use crate::backend::mountinfo::Backend;
 use crate::layout::Layout;
-use std::ffi::OsString;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use overstore_mount::{Leftover, leftover};
 
 /// Checks the work directory of `layout`.
 pub(super) fn check(
@@ -22,41 +20,34 @@ pub(super) fn check(
     if standing == Standing::View(Backend::Kernel) {
         return;
     }
-    match left(&work) {
-        Ok(Some(name)) => {
-            let path = work.join(name);
+    match leftover(&work) {
+        Ok(Some(Leftover::OfKernel(name))) => {
             let shown = quoted(&work);
             let command = format!("chmod -R u+rwx {shown} && find {shown} -mindepth 1 -delete");
             found.fault(
                 Fault::new(
                     "work-leftover",
-                    &path,
+                    &work.join(name),
                     "left in the kernel's work directory",
                 )
                 .means("a view of the kernel ended badly; OverlayFS may refuse to mount again")
                 .mend(commands.unmounted(&command)),
             );
         }
+        Ok(Some(Leftover::Foreign(name))) => {
+            found.fault(
+                Fault::new(
+                    "work-foreign",
+                    &work.join(name),
+                    "in the work directory, and not the kernel's",
+                )
+                .means(
+                    "OverlayFS deletes what is in its work directory, so the kernel backend \
+                     refuses this one: move the files away, or name another with -o workdir=",
+                ),
+            );
+        }
         Ok(None) => {}
-        Err(why) => found.not_checked(&["work-leftover"], &work, why),
+        Err(why) => found.not_checked(&["work-leftover", "work-foreign"], &work, why),
     }
-}
-
-/// Returns the first thing that does not belong into a work directory at rest.
-fn left(work: &Path) -> io::Result<Option<OsString>> {
-    let entries = match fs::read_dir(work) {
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != "work" && name != "index" {
-            return Ok(Some(name));
-        }
-        if let Some(inside) = fs::read_dir(entry.path())?.next() {
-            return Ok(Some(Path::new(&name).join(inside?.file_name()).into()));
-        }
-    }
-    Ok(None)
 }

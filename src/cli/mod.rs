@@ -91,7 +91,8 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
     use crate::backend::probe;
     let (text, code) = match probe::attempt(what, paths) {
         Ok(seen) => (seen, 0),
-        Err(why) => (why.to_string(), probe::NO),
+        Err(why) if probe::says_no(&why) => (why.to_string(), probe::NO),
+        Err(why) => (why.to_string(), probe::UNKNOWN),
     };
     print(text.as_bytes())?;
     Ok(code)

@@ -25,6 +25,7 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
         return serve(&prepared(request, spelling)?, Some(background));
     }
     let (request, spelling) = asked(wanted, Say::Warnings)?;
+    preflight::not_mounted(&request.layout.merged)?;
     let decision = choose::decide(wanted.backend.into(), &request, Space::Own)?;
     if wanted.dry_run {
         match decision.backend {

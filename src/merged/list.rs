@@ -329,10 +329,25 @@ impl MergedFs {
 
     fn refresh(&self, id: NodeId, kept: &mut KeptListing, sides: &Sides) -> Outcome<()> {
         if let Some(mut scan) = kept.upper.scan(&self.upper, sides.upper.as_deref())? {
+            let mut failed = Ok(());
             scan.retain(|(name, item)| {
-                let hidden = item.whiteout && self.is_links(id, name) == Ok(true);
-                !hidden && !is_reserved(id, name)
+                let links = match item.whiteout {
+                    true => self.is_links(id, name),
+                    false => Ok(false),
+                };
+                match links {
+                    Ok(hidden) => !hidden && !is_reserved(id, name),
+                    Err(why) => {
+                        failed = Err(why);
+                        true
+                    }
+                }
             });
+            if let Err(why) = failed {
+                // What was read is not kept, so it is read again.
+                kept.upper.stamp = None;
+                return Err(why);
+            }
             kept.listing.set_upper(scan);
         }
         let number = self.table.with(id, |node| node.lower)?;

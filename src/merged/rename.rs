@@ -41,6 +41,14 @@ impl Ends<'_> {
         self.source.upper.is_some()
             && self.source.upper.map(object) == self.target.upper.map(object)
     }
+
+    /// Whether a directory would become `.links` or stop being it: 0/0 devices inside are shown in
+    /// the one and not in the other, and the kernel knows them by what they were.
+    fn moves_links(&self) -> bool {
+        let is_links = |end: (NodeId, &[u8])| end.0 == NodeId::ROOT && end.1 == LINKS;
+        let moves_dir = self.source.upper_is_dir() || self.exchange() && self.target.upper_is_dir();
+        moves_dir && (is_links(self.from) || is_links(self.to))
+    }
 }
 
 impl MergedFs {
@@ -64,6 +72,9 @@ impl MergedFs {
         if flags & WHITEOUT != 0 && ends.source.lower_present() {
             // The device that is left behind would hide the lower name.
             return Err(Errno::INVAL);
+        }
+        if ends.moves_links() {
+            return Err(Errno::XDEV);
         }
         let _moving = self.moving.read();
         if self.may_set_aside(&ends) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The table of faults: each is made, found alone, and mended by its own command.
 
-use super::world::{Checked, GARBAGE, LIB, NEW, OTHER, TOOL, TWICE, World, can_mount};
+use super::world::{Checked, GARBAGE, LIB, NEW, OTHER, TWICE, World, can_mount};
 
 /// What breaks a good layout, and as what it is found.
 struct Case {
@@ -329,14 +329,45 @@ fn modes() {
 
 #[test]
 fn the_work_directory() {
-    run(&[
-        case("junk", &["work-leftover"], "mkdir -p u.work/junk/deep"),
-        case(
-            "of the kernel",
-            &["work-leftover"],
-            "mkdir -p -m 0 u.work/work && touch 'u.work/work/#1'",
-        ),
-    ]);
+    run(&[case(
+        "of the kernel",
+        &["work-leftover"],
+        "mkdir -p -m 0 u.work/work && touch 'u.work/work/#1'",
+    )]);
+}
+
+/// No command deletes what is somebody's.
+#[test]
+fn files_of_somebody_in_the_work_directory() {
+    if !can_mount() {
+        return;
+    }
+    for path in ["junk/deep", "work/file", "work/precious/f", "index/x"] {
+        let world = World::mounted();
+        let script = format!(
+            "mkdir -p u.work/work && touch 'u.work/work/#1' && install -D /dev/null u.work/{path}"
+        );
+        world.must(&script);
+        let broken = world.check();
+        assert_eq!(
+            broken.ids(),
+            ["work-foreign"],
+            "{path}: {:#}",
+            broken.report
+        );
+        assert_eq!(broken.code, Some(1), "{path}");
+        let fault = &broken.report["faults"][0];
+        let named = fault["path"].as_str().unwrap();
+        assert!(
+            named.contains("/u.work/") && !named.contains('#'),
+            "{fault:#}"
+        );
+        assert!(
+            fault["means"].as_str().unwrap().contains("workdir="),
+            "{fault:#}"
+        );
+        assert!(fault["mend"].is_null(), "{fault:#}");
+    }
 }
 
 #[test]
@@ -346,75 +377,6 @@ fn directories_that_are_missing() {
         &["missing-directory", "not-mounted"],
         "overstore umount $M && rm -r u && sqlite3 state/db/db.sqlite 'PRAGMA foreign_keys = 1; DELETE FROM Refs; DELETE FROM ValidPaths'",
     )]);
-}
-
-#[test]
-fn paths_that_nix_cannot_match() {
-    if !can_mount() {
-        return;
-    }
-    let world = World::mounted();
-    world.must("overstore umount $M && mv u u+1");
-    let url = format!(
-        "{}%2b1&state=",
-        world.url().split("&state=").next().unwrap()
-    );
-    let url = format!("{url}{}", world.path("state").display());
-    let broken = world.check_words(&format!("'{url}'"));
-    assert_eq!(broken.ids(), ["nix-check", "not-mounted"]);
-    assert_eq!(broken.probe("nix-check"), "no");
-    world.must(&broken.mends()[0]);
-    world
-        .check_words(&format!("'{url}&check-mount=false'"))
-        .assert_clean("after");
-}
-
-#[test]
-fn directories_inside_each_other() {
-    let world = World::new("l");
-    world.must("mkdir l/nix/store/u && ln -s l/nix/store link");
-    for upper in ["l/nix/store/u", "link/u"] {
-        let words =
-            format!("-o lowerdir=$PWD/l/nix/store,upperdir=$PWD/{upper},nix-check=off $PWD/bin");
-        let broken = world.check_words(&words);
-        assert_eq!(broken.ids(), ["nesting", "not-mounted"], "{upper}");
-    }
-}
-
-/// An unmounted lower view, and a hung one: each is told, and nothing waits for ever.
-#[test]
-fn a_lower_that_is_a_view() {
-    if !can_mount() {
-        return;
-    }
-    let world = World::mounted();
-    let inner = world.url().replace('%', "%25").replace('&', "%26");
-    world.must("mkdir u2 state2");
-    let path = world.path("").display().to_string();
-    let url = format!(
-        "'local-overlay://?root={path}two&lower-store={inner}&upper-layer={path}u2&state={path}state2'"
-    );
-    world.must(&format!("overstore mount {url}"));
-    let good = world.check_words(&url);
-    good.assert_clean("both mounted");
-    assert!(good.unseen().is_empty(), "{:?}", good.unseen());
-    // Valid below the lower.
-    world.must(&format!("echo junk >u2/{TOOL}"));
-    let shadow = world.check_words(&url);
-    assert_eq!(shadow.ids(), ["shadow"]);
-    world.must(&shadow.mends()[0]);
-    world.must("pid=$(overstore status --json $M | sed -n 's/ *\"pid\": \\([0-9]*\\).*/\\1/p'); kill -STOP $pid; echo $pid >pid");
-    let hung = world.check_words(&url);
-    world.must("kill -CONT $(cat pid)");
-    assert_eq!(hung.ids(), ["no-answer"]);
-    assert!(hung.unseen().contains(&"shadow"), "{:?}", hung.unseen());
-    world.must("overstore umount two/nix/store && overstore umount $M");
-    let bare = world.check_words(&url);
-    assert_eq!(bare.ids(), ["lower-not-mounted", "not-mounted"]);
-    for command in &bare.mends() {
-        world.must(command);
-    }
-    world.check_words(&url).assert_clean("mounted again");
 }
 
 /// Of several faults each is told.

@@ -9,8 +9,10 @@
 mod auto;
 mod databases;
 mod faults;
+mod layers;
 mod locked;
 mod mending;
+mod probes;
 mod real_nix;
 #[path = "../common/skip.rs"]
 mod skip;

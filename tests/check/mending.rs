@@ -27,7 +27,7 @@ fn commands_together_end_well() {
         "overstore umount $M && rm -r state/db && chmod -R u+w u/* && rm -r u/*",
         "overstore umount $M && rm -r l u state/db",
         "overstore umount $M && rmdir -p root/nix/store",
-        "overstore umount $M && chmod 777 u && mkdir -p u.work/junk && chmod 755 u/NEW",
+        "overstore umount $M && chmod 777 u && mkdir -p u.work/work && touch 'u.work/work/#1' && chmod 755 u/NEW",
         "overstore umount $M && mount -t tmpfs tmpfs $M && rm -r state/db && chmod -R u+w u/* && rm -r u/*",
         "rm -r state/db && chmod 777 u && chmod -R u+w u/* && rm -r u/*",
     ] {

@@ -71,6 +71,27 @@ same "$(ids)" row-without-files
 mend
 if store --check-validity "$new"; then false; fi
 
+step "a row without files to which another refers"
+holder=$(nix-instantiate --store "$url" -E 'derivation {
+    name = "holder"; system = "x86_64-linux"; builder = "/bin/sh";
+    args = [ (builtins.toFile "held" "text") ]; }')
+holder=${holder%%!*}
+held=$(store --query --references "$holder")
+nix --extra-experimental-features nix-command copy --no-check-sigs --from "$url" --to file:///mnt/cache "$held"
+rm -f $upper/${held##*/}
+same "$(ids)" row-without-files
+if store --verify; then false; fi
+store --check-validity "$held"
+printf '%s\n' 'substituters = file:///mnt/cache' 'require-sigs = false' >>$NIX_CONF_DIR/nix.conf
+mend
+store --verify-path "$held"
+echo "step: and where nothing has it"
+printf '%s\n' 'substituters =' >>$NIX_CONF_DIR/nix.conf
+rm -f $upper/${held##*/}
+same "$(ids)" row-without-files
+store --delete $(store --query --referrers-closure "$held")
+same "$(ids)" ""
+
 step "a file that nobody registered hides a valid object"
 sqlite3 $state/db/db.sqlite "DELETE FROM ValidPaths WHERE path = '$other'"
 echo junk >$upper/${other##*/}

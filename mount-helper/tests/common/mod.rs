@@ -99,7 +99,22 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Says why this cannot run here, or does not let a demanded test pass unseen.
+pub(crate) const USAGE: i32 = 1;
+pub(crate) const SYSTEM: i32 = 2;
+pub(crate) const REFUSED: i32 = 32;
+
+/// Holds a refusal to its exit code and one line with these parts.
+#[track_caller]
+pub(crate) fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.lines().count(), 1, "one line: {said}");
+    assert!(said.starts_with("mount.overstore: error: "), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+}
+
 /// Whether this is root; a test that needs root is skipped without.
 pub(crate) fn needs_root() -> bool {
     let root = rustix::process::geteuid().is_root();

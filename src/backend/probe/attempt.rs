@@ -4,21 +4,24 @@
 //! Invariant: whatever is mounted here is mounted in a namespace of this process's own and goes with
 //! it, but for the one mount of `fusermount3`, which cannot work there.
 
+use super::super::places;
 use super::super::run::namespace;
 use super::super::{MountSpec, direct, fusermount};
 use super::trial::Trial;
-use super::{Space, scratch};
+use super::{Space, refusal};
 use crate::error::{Error, Result};
 use crate::fuse::Offer;
 use crate::layer::{Lower, Upper, Watch};
 use crate::layout::{MountOptions, fuse_type};
-use overstore_mount::{Attributes, Markers};
+use overstore_mount::{Attributes, Markers, NO_OVERLAYFS};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
     unmount,
 };
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// How the trial of FUSE tells of passthrough.
@@ -74,7 +77,10 @@ fn enter(space: Space) -> Result<()> {
     if space == Space::Run {
         return namespace::enter();
     }
-    let failed = |why: io::Error| Error::environment("make a mount namespace", why);
+    let failed = |why: io::Error| {
+        let error = Error::environment("make a mount namespace", &why);
+        refusal::answered(error, &why)
+    };
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|why| {
         failed(why.into()).hint("only root, and root of a user namespace, may mount")
     })?;
@@ -86,14 +92,14 @@ fn fuse() -> Result<String> {
     let device = direct::open_device()?;
     let spec = MountSpec {
         fs_type: fuse_type(Path::new("/l"), Path::new("/u"))?,
-        merged: scratch::place(&[])?,
+        merged: place(&[])?.to_owned(),
         options: MountOptions::default(),
     };
     direct::mount(&device, &spec).map_err(|why| direct::mount_error(&spec, why))?;
     let offer = Offer::read(&device)
         .map_err(|why| Error::environment("read the kernel's first FUSE request", why))?;
     if !offer.no_open() {
-        return Err(Error::environment(
+        return Err(refusal::no(
             "use FUSE",
             format!("{offer} cannot keep opens in the kernel"),
         )
@@ -117,7 +123,7 @@ fn by_fusermount(directory: &Path) -> Result<String> {
         merged: directory.to_owned(),
         options: MountOptions::default(),
     };
-    let device = fusermount::mount(&spec)?;
+    let device = fusermount::mount(&spec).map_err(refusal::of_program)?;
     let unmounted = fusermount::unmount(directory, true);
     drop(device);
     unmounted?;
@@ -145,11 +151,9 @@ fn lowers(lower: Option<&Path>) -> Result<String> {
         options.as_c_str(),
     )
     .map_err(|why| {
-        let error = Error::on("mount OverlayFS of", what, why);
+        let error = Error::on("mount OverlayFS of", what, why).caused_by(why.raw_os_error());
         match why {
-            rustix::io::Errno::NODEV => {
-                error.hint("the kernel has no OverlayFS: as root run `modprobe overlay`")
-            }
+            rustix::io::Errno::NODEV => error.hint(NO_OVERLAYFS),
             rustix::io::Errno::INVAL | rustix::io::Errno::LOOP if lower.is_some() => {
                 error.hint("it cannot take this filesystem as lower; FUSE can")
             }
@@ -158,13 +162,21 @@ fn lowers(lower: Option<&Path>) -> Result<String> {
     })?;
     fs::read_dir(place.join("m"))
         .and_then(|mut names| names.next().transpose())
-        .map_err(|why| Error::on("read OverlayFS of", what, why))?;
+        .map_err(|why| refusal::answered(Error::on("read OverlayFS of", what, &why), &why))?;
     Ok("OverlayFS can be mounted".to_owned())
 }
 
 /// Mounts an overlay by the same library as a real view, and has it make what views need.
 fn upper(scratch: &Path) -> Result<String> {
     let place = tmpfs(&[scratch])?;
+    // Held, as whoever owns what is above may put something else in its place.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = rustix::fs::open(scratch, flags, Mode::empty())
+        .map_err(|why| Error::on("open", scratch, why))?;
+    let inside = place.join("u");
+    mount_bind_recursive(format!("/proc/self/fd/{}", held.as_raw_fd()), &inside)
+        .map_err(|why| Error::on("bind", scratch, why))?;
+    let refused = |why: overstore_mount::Fault| refusal::of_library(&why, &inside, scratch);
     let low = place.join("l");
     let failed = |path: &Path, why| Error::on("prepare", path, why);
     fs::create_dir(low.join("d")).map_err(|why| failed(&low, why))?;
@@ -173,19 +185,21 @@ fn upper(scratch: &Path) -> Result<String> {
     let merged = place.join("m");
     let request = overstore_mount::Request {
         lower: low,
-        upper: scratch.join("u"),
-        work: scratch.join("w"),
+        upper: inside.join("u"),
+        work: inside.join("w"),
         merged: merged.clone(),
         markers: Markers::here(),
         attributes: Attributes::default(),
     };
-    let refused = |fault| Error::environment("OverlayFS", fault);
     let checked = request.check().map_err(refused)?;
     let way = checked.mount().map_err(refused)?;
     drop(checked);
     let tried = exercise(&merged);
     let unmounted = unmount(&merged, UnmountFlags::DETACH);
-    tried.map_err(|why| Error::on("change OverlayFS with an upper below", scratch, why))?;
+    tried.map_err(|why| {
+        let error = Error::on("change OverlayFS with an upper below", scratch, &why);
+        refusal::answered(error, &why)
+    })?;
     unmounted.map_err(|why| Error::on("unmount", &merged, why))?;
     Ok(format!("OverlayFS can write there ({way:?})"))
 }
@@ -201,15 +215,21 @@ fn exercise(merged: &Path) -> io::Result<()> {
 
 /// Mounts a tmpfs with the directories `l`, `u` and `m` in it, away from `paths`.
 fn tmpfs(paths: &[&Path]) -> Result<PathBuf> {
-    let place = scratch::place(paths)?;
+    let place = place(paths)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount(c"overstore", &place, c"tmpfs", flags, c"mode=755")
-        .map_err(|why| Error::on("mount tmpfs on", &place, why))?;
+    mount(c"overstore", place, c"tmpfs", flags, c"mode=755")
+        .map_err(|why| Error::on("mount tmpfs on", place, why))?;
     for name in ["l", "u", "m"] {
         let path = place.join(name);
         fs::create_dir(&path).map_err(|why| Error::on("create", &path, why))?;
     }
-    Ok(place)
+    Ok(place.to_owned())
+}
+
+/// Returns a directory to mount on, in a namespace that nobody else sees, apart from `paths`.
+fn place(paths: &[&Path]) -> Result<&'static Path> {
+    let none = || Error::environment("find a place to mount", "none of the usual directories");
+    places::apart(paths).ok_or_else(none)
 }
 
 /// Watches both layers by the watch that the driver uses.
@@ -219,11 +239,11 @@ fn watch(upper: &Path, lower: &Path) -> Result<String> {
     for (tree, name) in [(&*upper, "upper"), (&*lower, "lower")] {
         if !tree.filesystem().is_local() {
             let why = "its filesystem is changed by others unseen";
-            return Err(Error::environment(format!("watch the {name}"), why));
+            return Err(refusal::no(&format!("watch the {name}"), why));
         }
     }
     Watch::start(&upper, &lower).map_err(|why| {
-        let error = Error::environment("watch the layers", why);
+        let error = Error::environment("watch the layers", why).caused_by(why.raw_os_error());
         match why {
             rustix::io::Errno::MFILE => {
                 error.hint("as root raise sysctl fs.inotify.max_user_instances")
@@ -239,7 +259,13 @@ fn watch(upper: &Path, lower: &Path) -> Result<String> {
 
 /// Reads a directory's attributes and its first name.
 fn look(directory: &Path) -> Result<String> {
-    let failed = |why| Error::on("read", directory, why);
+    let failed = |why: io::Error| {
+        let error = refusal::answered(Error::on("read", directory, &why), &why);
+        match refusal::is_missing(&error) {
+            true => refusal::no(&format!("read {}", directory.display()), why),
+            false => error,
+        }
+    };
     // Attributes and names may come from the kernel's memory while the filesystem hangs.
     rustix::fs::statvfs(directory).map_err(|why| failed(why.into()))?;
     fs::metadata(directory).map_err(failed)?;

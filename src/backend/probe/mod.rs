@@ -6,14 +6,17 @@
 //!
 //! * `trial`: what can be tried, and the waiting for it, in a process of its own.
 //! * `attempt`: the trying itself, in that process.
+//! * `refusal`: which errors are a no, and which only kept it from looking.
 //! * `scratch`: directories for a trial, removed whatever happens to it.
 
 mod attempt;
+mod refusal;
 mod scratch;
 mod trial;
 
 pub use attempt::attempt;
-pub use trial::{NO, Outcome, Space, Trial, Verdict};
+pub use refusal::says_no;
+pub use trial::{NO, Outcome, Space, Trial, UNKNOWN, Verdict};
 
 use super::{Request, direct, fusermount};
 use crate::error::Error;
@@ -176,8 +179,11 @@ pub(super) fn upper(layout: &Layout, space: Space) -> Verdict {
 
 /// Opens the device.
 pub(super) fn device() -> Verdict {
-    let opened = direct::open_device();
-    Verdict::from(opened, &format!("{} can be opened", direct::DEVICE))
+    match direct::open_device() {
+        Ok(_) => Verdict::yes(format!("{} can be opened", direct::DEVICE)),
+        Err(why) if refusal::is_missing(&why) || says_no(&why) => Verdict::no(why),
+        Err(why) => Verdict::unknown(why),
+    }
 }
 
 /// Whether `path` answers at all.
@@ -197,6 +203,7 @@ fn space_of_kernel() -> Space {
 pub(super) fn fusermount_installed() -> Verdict {
     match fusermount::installed() {
         Ok(program) => Verdict::yes(format!("{} is set-user-id root", program.display())),
+        Err(why) if why.errno().is_some() => Verdict::unknown(why),
         Err(why) => Verdict::no(why),
     }
 }

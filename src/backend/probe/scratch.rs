@@ -1,62 +1,146 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Directories for a trial.
 //!
-//! Invariant: what is made here is removed here, also when the trial was left behind or killed.
+//! Invariants: what is made here is removed here, also when the trial was left behind or killed and
+//! when this process is ended by a signal that can be held back; what a killed process has left, the
+//! next one removes. Nothing outside is touched, whatever others do to the names above.
 
 use super::super::best_effort;
 use super::super::{fusermount, mountinfo};
 use super::trial::{Outcome, Space, Trial, Verdict};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::layout::Layout;
-use std::fs::{self, DirBuilder, Permissions};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, unlinkat};
+use rustix::process::geteuid;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Directories of which every system has some.
-const PLACES: [&str; 8] = [
-    "/mnt", "/run", "/tmp", "/media", "/srv", "/var", "/usr", "/proc",
+/// How the names of scratch directories begin.
+const PREFIX: &str = ".overstore-probe-";
+
+/// What a user or a service manager ends a program with.
+const ENDING: [Signal; 4] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
 ];
 
-/// Returns a directory to mount on, in a namespace that nobody else sees, without hiding `paths`.
-pub(super) fn place(paths: &[&Path]) -> Result<PathBuf> {
-    let free = |place: &&Path| !paths.iter().any(|path| path.starts_with(place));
-    let mut places = PLACES.into_iter().map(Path::new).filter(free);
-    let found = places.find(|place| place.symlink_metadata().is_ok_and(|found| found.is_dir()));
-    found
-        .map(Path::to_owned)
-        .ok_or_else(|| Error::environment("find a place to mount", "none of the usual directories"))
+/// A directory that is gone when this is. Until then the signals that end a program wait.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+    parent: OwnedFd,
+    name: OsString,
+    /// Locked, by which others know that it is in use.
+    directory: OwnedFd,
+    /// Last: what it holds back may end this process.
+    _patience: Held,
 }
 
-/// A directory that is gone when this is.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
 impl Scratch {
-    /// Creates one in `parent`, for this user alone.
+    /// Creates one in `parent`, for this user alone, and removes those that were left there by a
+    /// process that could not.
     fn new(parent: &Path) -> io::Result<Scratch> {
-        let path = parent.join(format!(".overstore-probe-{}", std::process::id()));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Scratch(path))
+        let patience = Held::new()?;
+        let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::open(parent, open, Mode::empty())?;
+        best_effort("remove what a probe left", sweep(&above));
+        // By the descriptor, whatever becomes of the path.
+        let made = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(proc_path(&above))?
+            .keep();
+        let name = made.file_name().unwrap_or_default().to_owned();
+        let directory = open_directory(&above, &name).inspect_err(|_| {
+            let removed = unlinkat(&above, &name, AtFlags::REMOVEDIR);
+            best_effort("remove a scratch directory", removed);
+        })?;
+        // A filesystem without locks has nothing swept either.
+        if let Err(why) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            log::debug!("lock {}: {why}", made.display());
+        }
+        Ok(Scratch {
+            path: parent.join(&name),
+            parent: above,
+            name,
+            directory,
+            _patience: patience,
+        })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        best_effort(&format!("remove {}", self.0.display()), remove(&self.0));
+        let removed = remove(&self.parent, &self.name, &self.directory);
+        best_effort(&format!("remove {}", self.path.display()), removed);
     }
 }
 
-/// Removes a tree in which OverlayFS may have left directories without any permission.
-fn remove(path: &Path) -> io::Result<()> {
-    if !path.symlink_metadata()?.is_dir() {
-        return fs::remove_file(path);
+/// Signals that are held back; what has come meanwhile acts when this is dropped.
+#[derive(Debug)]
+struct Held(SigSet);
+
+impl Held {
+    fn new() -> io::Result<Held> {
+        let ending: SigSet = ENDING.into_iter().collect();
+        Ok(Held(ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?))
     }
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        remove(&entry?.path())?;
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        best_effort("let signals pass", self.0.thread_set_mask());
     }
-    fs::remove_dir(path)
+}
+
+/// Removes what processes of this user that were killed have left in `parent`: nobody holds its lock.
+fn sweep(parent: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(parent)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !name.as_bytes().starts_with(PREFIX.as_bytes()) {
+            continue;
+        }
+        // One that goes meanwhile, or is in use, is somebody else's to remove.
+        let Ok(directory) = open_directory(parent, name) else {
+            continue;
+        };
+        let ours = fstat(&directory)?.st_uid == geteuid().as_raw();
+        if ours && flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            best_effort("remove what a probe left", remove(parent, name, &directory));
+        }
+    }
+    Ok(())
+}
+
+fn open_directory(parent: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
+fn proc_path(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Removes the tree `name` in `parent`, which is `directory`, by descriptors: whoever owns what is
+/// above may put a symlink in its place at any time, and it is not followed.
+fn remove(parent: &OwnedFd, name: &OsStr, directory: &OwnedFd) -> io::Result<()> {
+    // OverlayFS leaves this one without any permission.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(work) = openat(directory, "w", flags, Mode::empty())
+        && let Ok(inner) = openat(&work, "work", flags, Mode::empty())
+    {
+        fs::set_permissions(proc_path(&inner), Permissions::from_mode(0o700))?;
+    }
+    fs::remove_dir_all(proc_path(parent).join(name))
 }
 
 /// Has `fusermount3` mount on a scratch directory and unmount it again.
@@ -69,11 +153,11 @@ pub(super) fn fusermount() -> Verdict {
         Ok(scratch) => scratch,
         Err(why) => return Verdict::unknown(Error::on("create in", std::env::temp_dir(), why)),
     };
-    let verdict = Trial::Fusermount(&scratch.0).verdict();
+    let verdict = Trial::Fusermount(&scratch.path).verdict();
     // A trial that was left behind may have mounted, and has not unmounted.
     let mounts = mountinfo::read().unwrap_or_default();
-    if mountinfo::topmost(&mounts, &scratch.0).is_some() {
-        best_effort("end the trial", fusermount::unmount(&scratch.0, true));
+    if mountinfo::topmost(&mounts, &scratch.path).is_some() {
+        best_effort("end the trial", fusermount::unmount(&scratch.path, true));
     }
     match verdict.outcome {
         Outcome::Yes => Verdict::yes(format!("{}; {}", installed.detail, verdict.detail)),
@@ -100,7 +184,7 @@ pub(super) fn upper(layout: &Layout, space: Space) -> Verdict {
     };
     let made = Scratch::new(&parent).and_then(|scratch| {
         for name in ["u", "w"] {
-            fs::create_dir(scratch.0.join(name))?;
+            mkdirat(&scratch.directory, name, Mode::from_raw_mode(0o755))?;
         }
         Ok(scratch)
     });
@@ -111,8 +195,8 @@ pub(super) fn upper(layout: &Layout, space: Space) -> Verdict {
             return Verdict::unknown(format!("not tried: {why}"));
         }
     };
-    let verdict = Trial::Upper(space, &scratch.0).verdict();
-    let scratch_name = scratch.0.display().to_string();
+    let verdict = Trial::Upper(space, &scratch.path).verdict();
+    let scratch_name = scratch.path.display().to_string();
     let shown = layout.upper.display().to_string();
     let detail = verdict.detail.replace(&scratch_name, &shown);
     with_kind(Verdict { detail, ..verdict }, "upper", kind)
@@ -127,11 +211,21 @@ fn beside(layout: &Layout) -> std::result::Result<PathBuf, Verdict> {
         Err(_) => layout.upper.parent().and_then(device),
     };
     let candidates = [layout.upper.parent(), work.parent()];
+    let mut unseen = None;
     for candidate in candidates.into_iter().flatten() {
-        let Ok(real) = real(candidate) else { continue };
+        let real = match real(candidate) {
+            Ok(real) => real,
+            Err(verdict) => {
+                unseen = Some(verdict);
+                continue;
+            }
+        };
         if wanted.is_some() && device(&real) == wanted {
             return Ok(real);
         }
+    }
+    if let Some(verdict) = unseen {
+        return Err(verdict);
     }
     let (upper, work) = (layout.upper.display(), work.display());
     Err(match layout.work {

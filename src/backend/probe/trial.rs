@@ -15,6 +15,9 @@ const TRY: &str = "try";
 /// The exit code by which it says no; 0 says yes.
 pub const NO: u8 = 1;
 
+/// The exit code by which it says that it could not look.
+pub const UNKNOWN: u8 = 3;
+
 /// How long one trial may take. A mount takes milliseconds; a filesystem over the network may not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// What was seen, or why not.
     pub detail: String,
+    /// Whether it is unknown because no answer came in time.
+    pub late: bool,
 }
 
 impl Verdict {
@@ -52,7 +57,7 @@ impl Verdict {
         Verdict::new(Outcome::Unknown, detail)
     }
 
-    /// Takes an error for a no.
+    /// Takes an error for a no: for questions that only words answer.
     pub(super) fn from<T>(result: Result<T, Error>, seen: &str) -> Verdict {
         match result {
             Ok(_) => Verdict::yes(seen),
@@ -64,6 +69,7 @@ impl Verdict {
         Verdict {
             outcome,
             detail: detail.to_string(),
+            late: false,
         }
     }
 }
@@ -113,13 +119,17 @@ impl<'a> Trial<'a> {
             Ok(Answer::Ended(Some(code), text)) if code == i32::from(NO) => {
                 Verdict::no(shown(&text))
             }
+            Ok(Answer::Ended(Some(code), text)) if code == i32::from(UNKNOWN) => {
+                Verdict::unknown(shown(&text))
+            }
             Ok(Answer::Ended(code, _)) => Verdict::unknown(match code {
                 Some(code) => format!("the trial ended with exit code {code}"),
                 None => "the trial was ended by a signal".to_owned(),
             }),
-            Ok(Answer::Late) => {
-                Verdict::unknown(format!("no answer within {} s", PATIENCE.as_secs()))
-            }
+            Ok(Answer::Late) => Verdict {
+                late: true,
+                ..Verdict::unknown(format!("no answer within {} s", PATIENCE.as_secs()))
+            },
             Err(why) => Verdict::unknown(Error::environment("start the trial", why)),
         }
     }

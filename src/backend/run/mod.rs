@@ -15,7 +15,7 @@ use super::kernel::{self, Choice};
 use super::lifecycle::first_look;
 use super::mountinfo::Backend;
 use super::probe::Space;
-use super::{MountSpec, Request, direct, preflight};
+use super::{MountSpec, Request, direct, preflight, status};
 use crate::error::{Error, Result};
 pub(super) use root::mount_tmpfs;
 use rustix::io::Errno;
@@ -68,8 +68,9 @@ pub fn run(run: &Run) -> Failure {
 
 /// Makes the namespace and the view in it, and returns to where the caller was.
 fn enter(run: &Run) -> Result<()> {
+    status::not_hung(&run.request.layout.merged)?;
     preflight::layers(&run.request)?;
-    preflight::unshared_upper(&run.request)?;
+    preflight::not_the_kernels_upper(&run.request)?;
     // While the mount table is still the caller's, and the layers are where it says.
     let decision = choose::decide(run.choice, &run.request, Space::Run)?;
     decision.tell();

@@ -16,7 +16,10 @@ pub(in crate::backend) fn enter() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Ok(()) => {}
         Err(Errno::EPERM) => enter_user_namespace()?,
-        Err(why) => return Err(Error::environment("make a mount namespace", why)),
+        Err(why) => {
+            let error = Error::environment("make a mount namespace", why);
+            return Err(error.caused_by(why as i32));
+        }
     }
     // Mounts of the host still arrive; ours do not go there.
     mount_change(
@@ -25,6 +28,7 @@ pub(in crate::backend) fn enter() -> Result<()> {
     )
     .map_err(|why| {
         let error = Error::environment("make the mount namespace private", why);
+        let error = error.caused_by(why.raw_os_error());
         match why {
             rustix::io::Errno::INVAL => {
                 error.hint("inside chroot(8) this is impossible: use `overstore mount`")
@@ -36,8 +40,9 @@ pub(in crate::backend) fn enter() -> Result<()> {
 
 fn enter_user_namespace() -> Result<()> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .map_err(|why| refused(Error::environment("make a user namespace", why)))?;
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).map_err(|why| {
+        refused(Error::environment("make a user namespace", why).caused_by(why as i32))
+    })?;
     // Without this the kernel lets no plain user write the map of groups.
     match fs::write("/proc/self/setgroups", "deny") {
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
@@ -53,7 +58,8 @@ fn enter_user_namespace() -> Result<()> {
 }
 
 fn map_error(file: &str, why: io::Error) -> Error {
-    refused(Error::on("write", format!("/proc/self/{file}"), why))
+    let errno = why.raw_os_error().unwrap_or_default();
+    refused(Error::on("write", format!("/proc/self/{file}"), why).caused_by(errno))
 }
 
 /// Adds what usually forbids user namespaces.
@@ -77,6 +83,8 @@ fn refused(error: Error) -> Error {
     ];
     for (file, forbids, permit) in SWITCHES {
         if fs::read_to_string(file).is_ok_and(|value| value.trim() == forbids) {
+            // However the kernel words it: it is not permitted.
+            let error = error.caused_by(Errno::EPERM as i32);
             return error.hint(format!("as root run `sysctl {permit}`"));
         }
     }

@@ -5,7 +5,7 @@
 //! Invariant: the copy shows everything that was there (each entry is the host's own, bound), and
 //! is read-only itself, so that no new file is lost in it.
 
-use super::super::best_effort;
+use super::super::{best_effort, places};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, readlinkat, statat, symlink};
 use rustix::mount::{
@@ -21,9 +21,6 @@ use std::path::{Path, PathBuf};
 
 /// Where the host's root stands while its entries are bound, below the new one.
 const OLD_ROOT: &str = "/.overstore-old-root";
-
-/// Directories of which every system has one: the new root is put together on the first.
-const SCRATCH: [&str; 6] = ["/tmp", "/run", "/mnt", "/var", "/usr", "/proc"];
 
 /// What was put over the host's directories.
 #[derive(Debug)]
@@ -98,10 +95,8 @@ fn cover(directory: &Path, skip: &OsStr) -> Result<()> {
 /// Puts a copy of the root directory in its place.
 fn replace_root(skip: &OsStr) -> Result<()> {
     let failed = |why| Error::on("replace", "/", why);
-    let scratch = SCRATCH
-        .into_iter()
-        .map(Path::new)
-        .find(|path| path.is_dir())
+    // The new root is put together there.
+    let scratch = places::apart(&[])
         .ok_or_else(|| Error::on("replace", "/", "it has none of the usual directories"))?;
     let old = open_directory(Path::new("/"))?;
     mount_tmpfs(scratch, 0o755)?;

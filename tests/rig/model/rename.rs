@@ -111,6 +111,16 @@ impl Model {
     }
 
     fn may_move_here(&self, plan: &Move<'_>) -> Result<(), Errno> {
+        let top_links = |at: &Place| at.0.len() == 1 && at.0[0] == b".links";
+        let has_dir = |seen: Seen| {
+            seen.upper
+                .is_some_and(|ino| self.upper.get(ino).body.is_dir())
+        };
+        let other = plan.replaced.filter(|_| plan.manner == Manner::Exchange);
+        let moves_dir = has_dir(plan.moved) || other.is_some_and(has_dir);
+        if moves_dir && (top_links(plan.from) || top_links(plan.to)) {
+            return Err(Errno::XDEV);
+        }
         self.may_hide_nothing(plan.moved, plan.target, plan.to)?;
         let lower_only = |seen: Seen| seen.is_lower_only();
         if lower_only(plan.moved) {

@@ -2,16 +2,15 @@
 //! Doing what was asked for: who serves the view, and handing the request to the one who does.
 
 use crate::delegate;
+use crate::namespace;
 use crate::options::{Backend, NixCheck, joined};
 use crate::say;
 use crate::words::Wanted;
 use overstore_mount::{
     Fault, Markers, Refreshed, Request, Wish, default_work, printable, refresh as renew, remount,
+    served_by, view::Backend as View,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::os::fd::AsFd;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -22,19 +21,19 @@ const SCHEME: &[u8] = b"local-overlay:";
 pub(crate) fn refresh(merged: &Path) -> Result<u8, Fault> {
     match renew(merged)? {
         Refreshed::Kernel => Ok(0),
-        Refreshed::Driver => synchronise(merged),
+        Refreshed::Driver => synchronise(merged, &delegate::find()?),
     }
 }
 
 /// Waits until the driver has seen every change.
-fn synchronise(merged: &Path) -> Result<u8, Fault> {
-    delegate::run(&delegate::find()?, &["sync".into(), merged.into()])
+fn synchronise(merged: &Path, program: &PathBuf) -> Result<u8, Fault> {
+    delegate::run(program, &["sync".into(), merged.into()])
 }
 
 /// Mounts, remounts or only checks.
 pub(crate) fn mount(wanted: &Wanted) -> Result<u8, Fault> {
     if let Some(namespace) = &wanted.namespace {
-        enter(namespace)?;
+        namespace::enter(namespace)?;
     }
     for option in &wanted.options.forgiven {
         tell(
@@ -51,9 +50,9 @@ pub(crate) fn mount(wanted: &Wanted) -> Result<u8, Fault> {
     }
     match backend {
         Backend::Kernel => by_kernel(wanted),
-        Backend::Fuse => by_program(wanted, backend, &delegate::find()?),
+        Backend::Fuse => by_program(wanted, backend, &program(wanted, "the FUSE driver")?),
         // What works here is for the program to find out: it has the driver.
-        Backend::Auto => match delegate::find() {
+        Backend::Auto => match program(wanted, "finding out whether FUSE works") {
             Ok(program) => by_program(wanted, backend, &program),
             Err(why) => {
                 say(&format!("using the kernel's OverlayFS: {why}"));
@@ -63,46 +62,77 @@ pub(crate) fn mount(wanted: &Wanted) -> Result<u8, Fault> {
     }
 }
 
-/// Enters the mount namespace that mount(8) was told.
-fn enter(namespace: &OsStr) -> Result<(), Fault> {
-    let digits = namespace.as_bytes().iter().all(u8::is_ascii_digit);
-    let file = match namespace.to_str().filter(|_| digits) {
-        Some(pid) => PathBuf::from(format!("/proc/{pid}/ns/mnt")),
-        None => PathBuf::from(namespace),
-    };
-    let refused = |why: &dyn std::fmt::Display| {
-        Fault::system(format!("enter mount namespace {}: {why}", printable(&file)))
-    };
-    let opened = fs::File::open(&file).map_err(|why| refused(&why))?;
-    move_into_link_name_space(opened.as_fd(), Some(LinkNameSpaceType::Mount))
-        .map_err(|why| refused(&why))
+/// Finds the program, which is needed for `what`. In another mount namespace nothing is run: what is
+/// found there, the program, its loader and its libraries, belongs to whoever made the namespace,
+/// and this process may have power over the whole machine.
+fn program(wanted: &Wanted, what: &str) -> Result<PathBuf, Fault> {
+    match &wanted.namespace {
+        None => delegate::find(),
+        Some(_) => Err(Fault::usage(format!(
+            "option -N: {what} needs the program overstore, and no program of another mount \
+             namespace is run; name backend=kernel, with lowerdir= and upperdir="
+        ))),
+    }
 }
 
+/// Changes a mounted view in place, as far as that can be done.
 fn again(wanted: &Wanted) -> Result<u8, Fault> {
+    let backend = served_by(&wanted.merged)?;
+    let settled = match backend {
+        View::Fuse => wanted.options.of_driver.named(),
+        View::Kernel => wanted.options.of_driver.first(),
+    };
+    if let Some(option) = settled {
+        let why = not_by_remount(option, backend);
+        if !wanted.sloppy {
+            return Err(Fault::usage(why));
+        }
+        tell(wanted, &why);
+    }
+    // Before anything is changed.
+    let driver = match backend {
+        View::Fuse => Some(program(wanted, "a view served by FUSE")?),
+        View::Kernel => None,
+    };
     if wanted.fake {
         tell(wanted, "nothing is remounted");
         return Ok(0);
     }
-    match remount(&wanted.merged, &wanted.options.words)? {
-        Refreshed::Kernel => {
+    match (remount(&wanted.merged, &wanted.options.words)?, driver) {
+        (Refreshed::Driver, Some(driver)) => {
+            tell(wanted, "served by FUSE: its driver catches up");
+            synchronise(&wanted.merged, &driver)
+        }
+        _ => {
             tell(wanted, &format!("refreshed {}", printable(&wanted.merged)));
             Ok(0)
-        }
-        Refreshed::Driver => {
-            tell(wanted, "served by FUSE: its driver catches up");
-            synchronise(&wanted.merged)
         }
     }
 }
 
+/// Says how an option of the driver can be changed.
+fn not_by_remount(option: &str, backend: View) -> String {
+    let way = match (backend, option) {
+        (View::Kernel, _) => "the kernel backend has none; leave it out",
+        (View::Fuse, "repair") => "a remount does not change it; use `overstore repair on`",
+        (View::Fuse, "norepair") => "a remount does not change it; use `overstore repair off`",
+        (View::Fuse, _) => {
+            "a remount does not change it; unmount (overstore umount) and mount again, or pass over \
+             it with -s"
+        }
+    };
+    format!("option {option}: {way}")
+}
+
 /// A store URL is read by the program, which comes back to the library for the kernel.
 fn from_url(wanted: &Wanted, backend: Backend) -> Result<u8, Fault> {
-    let program = delegate::find().map_err(|fault| {
-        Fault::system(format!(
+    let program = program(wanted, "a store URL").map_err(|fault| match wanted.namespace {
+        Some(_) => fault,
+        None => Fault::system(format!(
             "store URL {}: only the program overstore reads it; {fault}; or give \
              lowerdir= and upperdir=",
             printable(&wanted.spec)
-        ))
+        )),
     })?;
     let mut args = program_args(wanted, backend);
     args.extend([wanted.spec.clone(), wanted.merged.clone().into()]);
@@ -170,7 +200,7 @@ fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
         true => Wish::Check,
         false => Wish::Mount,
     };
-    match request.fulfil(wish, options.work.is_none())? {
+    match request.fulfil(wish, options.work.is_none(), &warn)? {
         None => tell(wanted, "the request is good; nothing is mounted"),
         Some(way) => tell(
             wanted,
@@ -183,6 +213,10 @@ fn by_kernel(wanted: &Wanted) -> Result<u8, Fault> {
         ),
     }
     Ok(0)
+}
+
+fn warn(line: &str) {
+    say(&format!("warning: {line}"));
 }
 
 fn tell(wanted: &Wanted, line: &str) {

@@ -7,6 +7,7 @@
 
 mod act;
 mod delegate;
+mod namespace;
 mod options;
 mod words;
 
@@ -73,7 +74,8 @@ Usage: mount.overstore SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
   -f    checks everything, mounts nothing
   -n    nothing: no list of mounts is ever written
   -v    says what it does
-  -N    mounts in the mount namespace of this process id or file
+  -N    mounts in the mount namespace of this process id or file, by the kernel alone: no
+        program of there is run
   -t    the type, as mount(8) tells it: overstore, overstore.kernel, overstore.fuse
   -o    options, comma-separated; a backslash before , : and \\ of a path:
         lowerdir=DIR, upperdir=DIR  the layers
@@ -81,10 +83,19 @@ Usage: mount.overstore SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
         backend=auto|fuse|kernel    who serves the view; auto: FUSE wherever it works, as
                                     `overstore mount` finds out
         nix-check=off               mount although Nix's check-mount cannot match the paths
-        remount                     refresh the view in place
-        ro, nosuid, noexec...       those of mount(8); nosuid,nodev unless told otherwise
-        xattr, repair, lower-ttl=, watch=, allow_other
+        remount                     refresh the view in place, and change the words beside it
+        ro rw suid nosuid dev nodev exec noexec sync async dirsync atime noatime relatime
+        norelatime strictatime nostrictatime diratime nodiratime
+                                    as in mount(8); nosuid,nodev unless told otherwise
+        user, users                 nosuid,nodev,noexec
+        owner, group                nosuid,nodev
+        lower-ttl= watch= xattr repair noallow_other
                                     of the FUSE driver; errors where the kernel serves
+        noxattr norepair allow_other
+                                    of the FUSE driver; the kernel does nothing else
+        x-* X-* comment= user= defaults auto noauto nofail _netdev nouser noowner nogroup silent
+        loud lazytime nolazytime iversion noiversion mand nomand default_permissions
+                                    without effect
 
 Called by the name overstore-refresh it takes DIR alone, as Nix calls its remount-hook.
 
