@@ -357,7 +357,9 @@ impl MergedFs {
         }
         if let Some(mut scan) = kept.lower.scan(&self.lower, sides.lower.as_deref())? {
             if let Some(lower) = &sides.lower {
-                self.show_lower(id, lower.as_fd(), &mut scan)?;
+                let shown = self.show_lower(id, lower.as_fd(), &mut scan);
+                // What was read is not kept, so it is read again.
+                shown.inspect_err(|_| kept.lower.stamp = None)?;
             }
             kept.hidden = hidden;
             kept.listing.set_lower(scan);
