@@ -4,8 +4,7 @@
 use super::world::{Checked, World, can_mount};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 /// No trial can be started: none says no, and nothing is said to hang.
 #[test]
@@ -90,21 +89,49 @@ fn left(world: &World) -> Vec<String> {
 
 /// Ends a check with `signal` while it has a scratch directory.
 fn end_by(world: &World, signal: Signal) {
-    let mut check = world.shell("exec overstore check --json \"$URL\"");
-    check.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut check = check.spawn().unwrap();
-    let pid = Pid::from_raw(check.id().cast_signed()).unwrap();
-    let start = Instant::now();
-    while left(world).is_empty() {
-        assert!(
-            start.elapsed() < Duration::from_secs(60),
-            "no scratch directory"
-        );
-    }
-    kill_process(pid, signal).unwrap();
-    let status = check.wait().unwrap();
     use std::os::unix::process::ExitStatusExt;
-    assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+    for _ in 0..50 {
+        let mut check = world.shell("exec overstore check --json \"$URL\"");
+        check.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut check = check.spawn().unwrap();
+        let pid = Pid::from_raw(check.id().cast_signed()).unwrap();
+        let caught = stopped_with_scratch(world, &mut check, pid);
+        if caught {
+            kill_process(pid, signal).unwrap();
+        }
+        // It is gone already if it was too fast.
+        drop(kill_process(pid, Signal::CONT));
+        let status = check.wait().unwrap();
+        if caught {
+            assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
+            return;
+        }
+    }
+    panic!("no check was seen with a scratch directory");
+}
+
+/// Stops the check while it has a scratch directory; false if it had none any more by then.
+fn stopped_with_scratch(world: &World, check: &mut Child, pid: Pid) -> bool {
+    while left(world).is_empty() {
+        if check.try_wait().unwrap().is_some() {
+            return false;
+        }
+    }
+    if kill_process(pid, Signal::STOP).is_err() {
+        return false;
+    }
+    let state = format!("/proc/{}/stat", check.id());
+    loop {
+        let stat = fs::read_to_string(&state).unwrap();
+        match stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next())
+        {
+            Some('T') => return !left(world).is_empty(),
+            Some('Z') => return false,
+            _ => {}
+        }
+    }
 }
 
 #[test]
