@@ -100,7 +100,7 @@ fn end_by(world: &World, signal: Signal) {
             kill_process(pid, signal).unwrap();
         }
         // It is gone already if it was too fast.
-        drop(kill_process(pid, Signal::CONT));
+        let _gone = kill_process(pid, Signal::CONT);
         let status = check.wait().unwrap();
         if caught {
             assert_eq!(status.signal(), Some(signal.as_raw()), "{status}");
