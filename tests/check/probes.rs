@@ -87,11 +87,12 @@ fn left(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Ends a check with `signal` while it has a scratch directory.
+/// Ends a check with `signal` while it has a scratch directory. A shell in the background hands down
+/// SIGINT as ignored.
 fn end_by(world: &World, signal: Signal) {
     use std::os::unix::process::ExitStatusExt;
     for _ in 0..50 {
-        let mut check = world.shell("exec overstore check --json \"$URL\"");
+        let mut check = world.shell("exec env --default-signal overstore check --json \"$URL\"");
         check.stdout(Stdio::null()).stderr(Stdio::null());
         let mut check = check.spawn().unwrap();
         let pid = Pid::from_raw(check.id().cast_signed()).unwrap();
