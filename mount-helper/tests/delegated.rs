@@ -113,14 +113,14 @@ fn an_upper_that_the_kernel_has_by_another_name() {
         "$H" overlay "$D/m" -o "lowerdir=$D/l,upperdir=$D/p/u,backend=kernel"; echo $?
         for backend in fuse auto; do
             bin/overstore mount --backend $backend -o "lowerdir=$D/l,upperdir=$D/again/u" "$D/m2" 2>&1 |
-                grep -o 'in use by the view of the kernel at [^;]*/m;' | sed "s|$D|D|g"
+                grep -o 'in use by the view at [^;]*/m;' | sed "s|$D|D|g"
         done
         grep -c " $D/m2 " /proc/self/mounts
         bin/overstore umount "$D/m"
         "$H" overlay "$D/m2" -o "lowerdir=$D/l,upperdir=$D/again/u,backend=fuse"; echo $?
         bin/overstore umount "$D/m2"
     "#;
-    let refused = "in use by the view of the kernel at D/m;\n";
+    let refused = "in use by the view at D/m;\n";
     let expected = format!("0\n{refused}{refused}0\n0\n");
     said(&script(&place, &["-m"], life), &expected);
 }
