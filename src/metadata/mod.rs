@@ -10,6 +10,7 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
+//! * `source`: what can be asked of the metadata of a store.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod database;
@@ -18,9 +19,11 @@ mod lock;
 mod read;
 mod regular;
 mod schema;
+mod source;
 
 pub use read::Reader;
 pub use regular::open as open_regular;
+pub use source::Source;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;

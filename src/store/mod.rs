@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The vocabulary of Nix stores: store directories, store object names, store URLs.
+//! The vocabulary of Nix stores: store directories, object names, hashes, path infos, store URLs.
 //!
-//! Decides what a well-formed name or URL is and leaves what it means to `layout`. Invariant:
-//! nothing here reads files, the environment or the clock.
+//! Decides what is well-formed and leaves what a URL means to `layout`. Invariant: nothing here
+//! reads files, the environment or the clock.
 
+pub mod base32;
+mod content_address;
 mod dir;
+mod hash;
 mod name;
 pub mod path;
+mod path_info;
 pub mod percent;
 mod reference;
 
+pub use content_address::{ContentAddress, Method};
 pub use dir::StoreDir;
+pub use hash::{Algorithm, Hash, Hasher, Sha256};
 pub use name::{HASH_PART_BYTES, NAME_PART_MAX_BYTES, NameError, ObjectName};
+pub use path_info::{Outputs, PathInfo};
 pub use reference::{Note, ReferenceError, StoreReference, Target};

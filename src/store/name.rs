@@ -3,6 +3,7 @@
 //!
 //! Invariant: an [`ObjectName`] satisfies all of Nix's rules, so it is plain ASCII without `/`.
 
+use super::base32;
 use std::fmt;
 
 /// Length of the hash part of a store object name.
@@ -11,9 +12,6 @@ pub const HASH_PART_BYTES: usize = 32;
 /// Greatest length of the name part: with hash part and dash, Nix leaves 11 bytes of the 255 of
 /// a file name for suffixes such as `.lock`.
 pub const NAME_PART_MAX_BYTES: usize = 211;
-
-/// Base 32 as Nix writes it: without e, o, t and u.
-const NIX32: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 /// The name of a store object, checked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,7 +106,7 @@ fn check(bytes: &[u8]) -> Result<(), NameError> {
     let Some((hash, [b'-', name @ ..])) = bytes.split_at_checked(HASH_PART_BYTES) else {
         return Err(NameError::NoHashPart);
     };
-    if let Some(&byte) = hash.iter().find(|byte| !NIX32.contains(byte)) {
+    if let Some(&byte) = hash.iter().find(|byte| !base32::is_digit(**byte)) {
         return Err(NameError::BadHashPart(byte));
     }
     check_name_part(name)

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be asked of the metadata of one store, wherever it is.
+//!
+//! Invariant: asking changes nothing, in no store; and what could not be read is an error, never an
+//! absent row.
+
+use crate::error::Result;
+use crate::store::{ObjectName, Outputs, PathInfo};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// The metadata of one store.
+pub trait Source: fmt::Debug {
+    /// Returns what is known of `name`; `None` if it is not valid.
+    fn path_info(&self, name: &ObjectName) -> Result<Option<PathInfo>>;
+
+    /// Whether `name` is valid.
+    fn is_valid(&self, name: &ObjectName) -> Result<bool>;
+
+    /// Returns the valid objects that refer to `name`, itself included if it does.
+    fn referrers(&self, name: &ObjectName) -> Result<BTreeSet<ObjectName>>;
+
+    /// Returns the valid derivations of which `name` is an output.
+    fn valid_derivers(&self, name: &ObjectName) -> Result<BTreeSet<ObjectName>>;
+
+    /// Returns the outputs with known paths of the valid derivation `drv`; the outputs need not be
+    /// valid. Empty for what is no derivation, or not valid.
+    fn outputs(&self, drv: &ObjectName) -> Result<Outputs>;
+
+    /// Returns the valid object whose hash part is `hash_part` (32 characters).
+    fn with_hash_part(&self, hash_part: &str) -> Result<Option<ObjectName>>;
+
+    /// Returns every valid object.
+    fn all_valid(&self) -> Result<BTreeSet<ObjectName>>;
+}
