@@ -29,11 +29,6 @@ change_over() {
     diff $tmp/before $tmp/after >$tmp/diff.log || { head -n 40 $tmp/diff.log; die "differs"; }
     finds_none
 }
-keep() {
-    local path
-    for path in "$@"; do ln -sfn "$path" "$state/gcroots/kept-${path##*/}"; done
-}
-release() { rm "$state/gcroots/kept-${1##*/}"; }
 
 # While nothing is mounted the lower store gains what the upper has, what is corrupt, and what no
 # Nix knows: the rest of a build that was broken off, a link that nothing uses.
@@ -120,7 +115,7 @@ work() {
     step "turn $turn: collect what is not kept ($BACKEND)"
     store --delete "$tree" >/dev/null
     absent "$(in_merged "$tree")"
-    store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
+    gc
     is_sound "${lower_ones[@]}" "${upper_ones[@]}"
     for path in "${round[@]}"; do sealed "$path"; done
     finds_none
@@ -157,7 +152,7 @@ done
 
 step "collect all ($BACKEND)"
 rm $state/gcroots/kept-*
-store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
+gc
 # What was left over in the lower went behind whiteouts.
 gone() { printf '%s\n' .links "${left_over[@]##*/}"; }
 same "$(ls -A "$merged" | grep -vxFf <(gone) | sort)" \

@@ -55,7 +55,7 @@ is_gone() { [ ! -e "$1" ] && [ ! -L "$1" ]; }
 is_valid() { nix-store --store "$1" --check-validity "$2" 2>$tmp/valid.log; }
 # The barrier belongs to none of this: what is deleted shows by itself.
 collect_merged() {
-    store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
+    gc
     same "$(names $upper)" "" "left in the upper directory"
 }
 
@@ -206,11 +206,16 @@ printf '#!/bin/sh\necho "$# $*" >>%s/hooked\nexec /run/bin/overstore-sync "$@"\n
 chmod +x $tmp/hook
 for hook in /run/bin/overstore-sync $tmp/hook; do
     url="$direct_url&remount-hook=$hook"
+    # A second attempt of the collector (see gc) would call no hook: nothing is only in the lower.
+    below_store --gc >$tmp/gc.log 2>&1
     duplicate "hook-${hook##*/}"
-    store --delete "${built[1]}" >$tmp/delete.log 2>&1
+    store --delete "${built[3]}" >$tmp/delete.log 2>&1 || { cat $tmp/delete.log; die "delete"; }
     is_right || die "the hook did not wait"
-    store --gc >$tmp/gc.log 2>&1
+    keep "${built[3]}"
+    store --gc >$tmp/gc.log 2>&1 || { cat $tmp/gc.log; die "gc"; }
     is_right || die "the hook did not wait"
+    absent "$(in_upper "${built[1]}")"
+    release "${built[3]}"
 done
 same "$(cat $tmp/hooked)" "1 $merged"$'\n'"1 $merged" "how the hook was called"
 url="$direct_url&remount-hook=/bin/false"
@@ -228,7 +233,7 @@ fails "${other[@]}" overstore-sync "$tmp"
 if [ "$MODE" != user ]; then
     step "mount -o remount fails for want of a helper, and changes nothing"
     duplicate remount
-    store --delete "${built[1]}" >$tmp/delete.log 2>&1
+    store --delete "${built[1]}" >$tmp/delete.log 2>&1 || { cat $tmp/delete.log; die "delete"; }
     rc=0
     mount -o remount "$merged" 2>$tmp/remount.log || rc=$?
     same $rc 127 "exit code"
