@@ -198,6 +198,11 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("umount", 2, &["required", "<MERGED>", "umount --help"]),
     ("frob", 2, &["'frob'", "overstore --help"]),
     ("mount --frobnicate", 2, &["--frobnicate", "mount --help"]),
+    (
+        "--help >/dev/full",
+        3,
+        &["standard output", "No space left"],
+    ),
     ("run ls", 125, &["COMMAND", "run --help"]),
     ("run --backend foo -- true", 125, &["foo", "run --help"]),
     ("mount http://foo", 2, &["http://foo", "local-overlay:"]),
@@ -1034,7 +1039,11 @@ fn what_the_machine_lacks_is_told_with_the_way_out() {
     let plain = "setpriv --reuid daemon --regid daemon --clear-groups";
     let device = "mknod -m 0666 /dev/fuse c 10 229;";
     let mount = "\"$O\" mount -o \"$L\" \"$M\"";
-    let cases: [(String, &[&str]); 3] = [
+    let cases: [(String, &[&str]); 4] = [
+        (
+            format!("{plain} \"$O\" mount --backend kernel -o \"$L\" \"$M\""),
+            &["Operation not permitted", "root"],
+        ),
         (
             "\"$O\" mount --backend fuse -o \"$L\" \"$M\"".to_owned(),
             &["/dev/fuse", "No such file", "modprobe fuse"],

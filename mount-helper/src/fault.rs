@@ -9,8 +9,10 @@ use std::fmt;
 /// What went wrong, in mount(8)'s terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The request is wrong, or this process may not make it (exit code 1).
+    /// The request is wrong (exit code 1).
     Usage,
+    /// This process may not make the request (exit code 1).
+    Permission,
     /// The system lacks something: memory, `/proc`, a program (exit code 2).
     System,
     /// The mount was refused (exit code 32).
@@ -55,7 +57,7 @@ impl Fault {
     /// Describes what the kernel answered to `what`; permission is the caller's affair.
     pub(crate) fn kernel(what: impl fmt::Display, why: Errno) -> Fault {
         let kind = match why {
-            Errno::PERM => Kind::Usage,
+            Errno::PERM => Kind::Permission,
             Errno::NOMEM | Errno::NFILE | Errno::MFILE => Kind::System,
             _ => Kind::Mount,
         };
@@ -82,7 +84,7 @@ impl Fault {
     /// Returns mount(8)'s exit code for it.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Usage => 1,
+            Kind::Usage | Kind::Permission => 1,
             Kind::System => 2,
             Kind::Mount => 32,
         }

@@ -112,11 +112,11 @@ fn refuse(wrong: &clap::Error, of: &str, code: u8) -> ExitCode {
     use clap::error::ErrorKind;
     let help = wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if !wrong.use_stderr() || help {
-        let shown = wrong.print();
-        return if shown.is_err() || !help {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(2)
+        let shown = wrong.print().and_then(|()| io::stdout().flush());
+        return match shown {
+            Err(why) if why.kind() != io::ErrorKind::BrokenPipe => finish(Err(unprinted(why))),
+            Ok(()) if help => ExitCode::from(2),
+            _ => ExitCode::SUCCESS,
         };
     }
     say(&format!(
@@ -150,9 +150,11 @@ fn say(line: &str) {
 fn print(text: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::environment("write to standard output", why))
-        }
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => Err(unprinted(why)),
         _ => Ok(()),
     }
+}
+
+fn unprinted(why: io::Error) -> Error {
+    Error::environment("write to standard output", why)
 }
