@@ -11,7 +11,6 @@ mod expected;
 mod layers;
 mod meet;
 mod numbers;
-mod pool;
 mod probe;
 mod relations;
 mod report;
@@ -30,6 +29,8 @@ use again::{Again, ROUNDS};
 use layers::Layers;
 use meet::Comparer;
 use numbers::Numbers;
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
 use report::Findings;
 use side::Sides;
 use std::path::Path;
@@ -168,11 +169,18 @@ impl Job<'_> {
         let (names, top) = comparer.top()?;
         Progress::add(&self.progress.total, names.len() as u64);
         let mut findings = vec![top];
-        findings.extend(pool::each(names.len(), self.options.threads, |index| {
-            let found = comparer.object(&names[index]);
+        let pool = ThreadPoolBuilder::new().num_threads(self.options.threads.max(1));
+        let pool = pool
+            .build()
+            .map_err(|why| Error::environment("start threads", why))?;
+        let one = |name: &Name| {
+            let found = comparer.object(name);
             Progress::add(&self.progress.done, 1);
             found
-        }));
+        };
+        // Some objects take a thousand times as long as others.
+        let found = || names.par_iter().with_max_len(1).map(one).collect();
+        findings.extend::<Vec<_>>(pool.install(found));
         Ok((names, findings))
     }
 

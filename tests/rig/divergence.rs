@@ -32,15 +32,17 @@ pub(crate) struct Row {
 
 const DIFFERENCES: &str = "Differences from kernel OverlayFS, on purpose";
 const WRITING: &str = "Writing";
+/// `overstore compare` meets it as well.
+const LINKS: &overstore::compare::Row = &overstore::compare::ROWS[0];
 
 /// All of them; the first that matches counts.
 pub(crate) const ROWS: [Row; 9] = [
     Row {
-        name: "links",
-        heading: DIFFERENCES,
-        here: "`.links` is the upper's only",
-        kernel: "merged",
-        why: "Nix's collector removes links with one name there, which would leave whiteouts",
+        name: LINKS.name,
+        heading: LINKS.heading,
+        here: LINKS.here,
+        kernel: LINKS.kernel,
+        why: LINKS.why,
         matches: |case| case.names(b".links"),
     },
     Row {
