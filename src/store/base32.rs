@@ -4,7 +4,7 @@
 //! Invariant: every digest has one spelling, so unused bits of the first digit must be zero.
 
 /// The digits: without e, o, t and u.
-const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+pub const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
 const BITS: usize = 5;
 

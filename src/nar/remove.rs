@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Removing a tree.
+//!
+//! Invariant: only what is below the place goes: no symbolic link is followed, and where something
+//! is mounted it stops. What is told to be freed was freed.
+
+use super::place::{At, Met, Place, Visit, kind_of, proc_path, walk};
+use crate::error::{Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What a removal gave back: the sizes (`st_size`) of what is no directory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Of everything whose last link was removed.
+    pub bytes: u64,
+    /// Of files that have exactly one link left. In an optimised store that is the one in
+    /// `.links`, and whoever removes it frees these bytes; Nix counts them at once.
+    pub linked_once: u64,
+}
+
+impl std::ops::AddAssign for Freed {
+    fn add_assign(&mut self, other: Freed) {
+        self.bytes += other.bytes;
+        self.linked_once += other.linked_once;
+    }
+}
+
+/// Removes the tree at `place`, and tells what that freed; nothing if there is no such name.
+/// Directories that their owner may not write are made writable first.
+pub fn remove_tree(place: &Place<'_>) -> Result<Freed> {
+    let mut removal = Removal::default();
+    walk(place, &mut removal)?;
+    Ok(removal.freed)
+}
+
+#[derive(Debug, Default)]
+struct Removal {
+    freed: Freed,
+}
+
+impl Visit for Removal {
+    fn meet(&mut self, at: &At<'_>) -> Result<Met> {
+        let stat = match at.try_stat() {
+            Err(Errno::NOENT) => return Ok(Met::Done),
+            stat => stat.map_err(|errno| at.failed("remove", errno))?,
+        };
+        if kind_of(&stat) == FileType::Directory {
+            return open(at, stat.st_mode).map(Met::Enter);
+        }
+        match rustix::fs::unlinkat(at.dir, at.name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(Met::Done),
+            Err(errno) => return Err(refused(at, errno)),
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        match stat.st_nlink {
+            1 => self.freed.bytes += size,
+            2 => self.freed.linked_once += size,
+            _ => {}
+        }
+        Ok(Met::Done)
+    }
+
+    fn leave(&mut self, at: &At<'_>, dir: OwnedFd) -> Result<()> {
+        drop(dir);
+        match rustix::fs::unlinkat(at.dir, at.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(refused(at, errno)),
+        }
+    }
+}
+
+/// Opens a directory whose entries can be removed.
+fn open(at: &At<'_>, mode: u32) -> Result<OwnedFd> {
+    let opened = if mode & 0o700 == 0o700 {
+        at.open_own_dir(OFlags::empty())
+    } else {
+        widen(at, mode).and_then(|()| at.open_own_dir(OFlags::empty()))
+    };
+    opened.map_err(|errno| refused(at, errno))
+}
+
+fn widen(at: &At<'_>, mode: u32) -> rustix::io::Result<()> {
+    let dir = at.open_own_dir(OFlags::PATH)?;
+    let mode = Mode::from_raw_mode(mode & 0o7777 | 0o700);
+    let path = proc_path(dir.as_fd());
+    rustix::fs::chmodat(rustix::fs::CWD, path, mode, AtFlags::empty())
+}
+
+fn refused(at: &At<'_>, errno: Errno) -> Error {
+    let error = at.failed("remove", errno);
+    match errno {
+        Errno::XDEV | Errno::BUSY => error.hint("something is mounted there: unmount it first"),
+        Errno::NOTEMPTY => error.hint("somebody puts new files into it"),
+        _ => error,
+    }
+}
