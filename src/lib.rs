@@ -16,5 +16,6 @@ pub mod merge;
 pub mod merged;
 pub mod metadata;
 pub mod nar;
+pub mod operations;
 pub mod store;
 pub mod sys;

@@ -33,3 +33,18 @@ fn url() {
 fn mountinfo() {
     each_seed("mountinfo", properties::mountinfo);
 }
+
+#[test]
+fn aterm() {
+    each_seed("aterm", properties::aterm);
+}
+
+#[test]
+fn base32() {
+    each_seed("base32", properties::base32);
+}
+
+#[test]
+fn registration() {
+    each_seed("registration", properties::registration);
+}

@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("merged", &["merge", "layer"]),
     ("metadata", &["layout", "store"]),
     ("nar", &["store"]),
+    ("operations", &["metadata", "store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),

@@ -1,22 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts.
+//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts,
+//! derivations, hashes, registrations.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
 //! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
 
+mod aterm;
+mod base32;
 mod mountinfo;
 mod options;
+mod registration;
 mod url;
 
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use aterm::aterm;
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use base32::base32;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use mountinfo::mountinfo;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use options::options;
 #[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use registration::registration;
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use url::url;
 
 use overstore::layout::{LayoutEnv, Probe};
+use overstore::store::StoreDir;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// The helper's own reader, which is part of its program and not of its library.
 #[path = "../../../mount-helper/src/bin/mount_overstore/options.rs"]
@@ -34,6 +46,11 @@ fn env() -> LayoutEnv {
         exists: |_| true,
     };
     LayoutEnv::new(vars, "/cwd".into(), false, probe)
+}
+
+/// The usual store directory.
+fn store_dir() -> StoreDir {
+    StoreDir::new(Path::new("/nix/store")).expect("it is absolute")
 }
 
 /// Messages are one line, whatever the input has in it.
