@@ -33,3 +33,8 @@ fn url() {
 fn mountinfo() {
     each_seed("mountinfo", properties::mountinfo);
 }
+
+#[test]
+fn worker() {
+    each_seed("worker", properties::worker);
+}

@@ -10,12 +10,14 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
+//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store.
 //! * `source`: what can be asked of the metadata of a store.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod database;
 mod directories;
 mod lock;
+pub mod lower;
 mod read;
 mod regular;
 mod schema;

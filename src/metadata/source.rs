@@ -32,4 +32,11 @@ pub trait Source: fmt::Debug {
 
     /// Returns every valid object.
     fn all_valid(&self) -> Result<BTreeSet<ObjectName>>;
+
+    /// Checks, after the last question, that all answers were whole: a database may have been read
+    /// in a way that only holds if nobody began to write it meanwhile. A source whose answers are
+    /// whole each by itself has nothing to check.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts.
+//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts,
+//! a daemon's answers.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
 //! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
@@ -7,6 +8,7 @@
 mod mountinfo;
 mod options;
 mod url;
+mod worker;
 
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use mountinfo::mountinfo;
@@ -14,6 +16,8 @@ pub(crate) use mountinfo::mountinfo;
 pub(crate) use options::options;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use url::url;
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use worker::worker;
 
 use overstore::layout::{LayoutEnv, Probe};
 use std::ffi::OsString;
