@@ -18,9 +18,12 @@ use std::time::Duration;
 const FILE_MODE: u32 = 0o644;
 
 /// How long another writer is waited for, as by Nix; and when the user is told.
-const PATIENCE_MS: u64 = 3_600_000;
+pub(super) const PATIENCE: Duration = Duration::from_secs(3600);
 const NOTICE_MS: u64 = 2_000;
 const LONGEST_PAUSE_MS: u64 = 100;
+
+/// How many statements stay compiled: all that there are.
+pub(super) const STATEMENTS: usize = 32;
 
 /// Nix's settings of a connection. The size limit is out of reach: with it, the last connection
 /// to close leaves an empty log, not a stale one.
@@ -38,6 +41,7 @@ const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'tab
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
+    patience: Duration,
 }
 
 /// Returns where the database of `state` is.
@@ -46,8 +50,8 @@ pub(super) fn path(state: &Path) -> PathBuf {
 }
 
 impl Database {
-    /// Opens the database for reading and writing.
-    pub(super) fn open(state: &Path) -> Result<Database> {
+    /// Opens the database for reading and writing; waits for other writers for as long as `patience`.
+    pub(super) fn open(state: &Path, patience: Duration) -> Result<Database> {
         let path = path(state);
         match regular::check(&path) {
             Err(why) if why.kind() != ErrorKind::NotFound => {
@@ -58,21 +62,50 @@ impl Database {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)
-            .and_then(configure)
+            .and_then(|connection| configure(connection, patience))
             .map_err(|error| failed("open", &path, &error))?;
-        Ok(Database { connection, path })
+        Ok(Database {
+            connection,
+            path,
+            patience,
+        })
     }
 
     /// Opens the database, made with its tables if they are missing.
-    pub(super) fn create(state: &Path) -> Result<Database> {
+    pub(super) fn create(state: &Path, patience: Duration) -> Result<Database> {
         let path = path(state);
         create_file(&path)
             .map_err(|error| Error::on("create database", &path, error).hint(UNUSABLE))?;
-        let mut database = Database::open(state)?;
+        let mut database = Database::open(state, patience)?;
         database
             .create_tables()
             .map_err(|error| failed("create", &path, &error))?;
         Ok(database)
+    }
+
+    /// Returns the connection.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Returns the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses a database that cannot be written, and has it keep a write-ahead log.
+    pub(super) fn prepare_to_write(&self) -> Result<()> {
+        let refused = |error| failed("open", &self.path, &error);
+        // SQLite opens for reading what it may not write, and tells only whoever asks.
+        if self
+            .connection
+            .is_readonly(rusqlite::MAIN_DB)
+            .map_err(refused)?
+        {
+            let why = "the file may not be written";
+            return Err(Error::on("open database", &self.path, why).hint(UNUSABLE));
+        }
+        use_wal(&self.connection, self.patience).map_err(refused)
     }
 
     /// Refuses a database without Nix's core tables.
@@ -90,7 +123,7 @@ impl Database {
     }
 
     fn create_tables(&mut self) -> rusqlite::Result<()> {
-        use_wal(&self.connection)?;
+        use_wal(&self.connection, self.patience)?;
         let behavior = rusqlite::TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         transaction.execute_batch(schema::CREATE)?;
@@ -116,23 +149,30 @@ pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<
     Ok(())
 }
 
-fn configure(mut connection: Connection) -> rusqlite::Result<Connection> {
-    connection.busy_handler(Some(pause))?;
+fn configure(mut connection: Connection, patience: Duration) -> rusqlite::Result<Connection> {
+    let wait = move |tries| pause(u64::try_from(tries).unwrap_or(0), patience);
+    connection.busy_handler(Some(wait))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(SETTINGS)?;
     let mut keep = 1;
     connection.file_control(Some(rusqlite::MAIN_DB), FileControl::PersistWal(&mut keep))?;
     Ok(connection)
 }
 
-/// Switches to a write-ahead log. SQLite does not ask the busy handler here, so this does.
-fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+/// Switches to a write-ahead log, if there is none. SQLite does not ask the busy handler here, so
+/// this does.
+fn use_wal(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    let mode: String = connection.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
     let mut tries = 0;
     loop {
         let mode: rusqlite::Result<String> =
             connection.query_row("PRAGMA main.journal_mode = wal", [], |row| row.get(0));
         match mode {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                if !pause(tries) {
+                if !pause(tries, patience) {
                     return Err(error);
                 }
                 tries += 1;
@@ -160,13 +200,12 @@ fn create_file(path: &Path) -> io::Result<()> {
 
 /// Waits before the next try for a database that another process writes; answers false when
 /// patience is at its end.
-fn pause(tries: i32) -> bool {
-    let tries = u64::try_from(tries).unwrap_or(0);
+pub(super) fn pause(tries: u64, patience: Duration) -> bool {
     let (before, after) = (waited_ms(tries), waited_ms(tries + 1));
     if before < NOTICE_MS && NOTICE_MS <= after {
         log::warn!("waiting for another process that writes to the database (up to an hour)");
     }
-    if before >= PATIENCE_MS {
+    if Duration::from_millis(before) >= patience {
         return false;
     }
     nap(Duration::from_millis(after - before));
@@ -192,11 +231,25 @@ pub(super) fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error 
         return self::missing(path);
     }
     let what = format!("{verb} database {}", path.display());
-    let hint = match kind {
-        Kind::Corrupt => "restore it from a backup",
+    let hint = match error.sqlite_error_code() {
+        _ if kind == Kind::Corrupt => "restore it from a backup",
+        _ if is_busy(error) => "another process keeps it locked: wait for it, or end it",
+        Some(ErrorCode::DiskFull) => "make room on its filesystem; nothing was changed",
+        Some(ErrorCode::SystemIoFailure) => {
+            "see whether its filesystem is full, and the messages of the kernel"
+        }
+        Some(ErrorCode::ConstraintViolation) => "overstore check tells what is wrong with it",
         _ => UNUSABLE,
     };
     Error::new(kind, what, error).hint(hint)
+}
+
+/// Whether another process was in the way, so that the same may work later.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed)
+    )
 }
 
 /// The error of a database file that should be there.
@@ -218,8 +271,7 @@ mod tests {
         assert_eq!((waited_ms(0), waited_ms(1), waited_ms(3)), (0, 1, 6));
         assert_eq!(waited_ms(100), 5050);
         assert_eq!(waited_ms(102), 5250);
-        let last = (0..).find(|tries| waited_ms(*tries) >= PATIENCE_MS);
-        let last = i32::try_from(last.expect("waiting adds up")).expect("a small number");
-        assert!(!pause(last));
+        let last = (0..).find(|tries| Duration::from_millis(waited_ms(*tries)) >= PATIENCE);
+        assert!(!pause(last.expect("waiting adds up"), PATIENCE));
     }
 }

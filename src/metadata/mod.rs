@@ -12,24 +12,39 @@
 //! * `read`: another, which changes nothing and waits for nobody for long.
 //! * `lower`: the sources of a lower store: its database, a daemon, another overlay store.
 //! * `source`: what can be asked of the metadata of a store.
+//! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
+//! * `local`: such a database as a source, for reading.
+//! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
+mod change;
+mod columns;
+mod copy_up;
 mod database;
 mod directories;
+mod local;
 mod lock;
 pub mod lower;
+mod order;
 mod read;
+mod realisation;
 mod regular;
+mod rows;
 mod schema;
 mod source;
+mod upper;
 
+pub use change::{Change, Registration, is_in_use};
+pub use local::Local;
 pub use read::Reader;
+pub use realisation::Realisation;
 pub use regular::open as open_regular;
 pub use source::Source;
+pub use upper::Upper;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use database::Database;
+use database::{Database, PATIENCE};
 use lock::BigLock;
 use rustix::fs::{Access, AtFlags, CWD, Timespec, accessat};
 use rustix::thread::{NanosleepRelativeResult, nanosleep};
@@ -74,25 +89,33 @@ pub fn prepare_state(layout: &Layout) -> Result<Prepared> {
 }
 
 fn prepare_writable(state: &Path) -> Result<Prepared> {
+    let (prepared, database, lock) = open_writable(state, PATIENCE)?;
+    drop(database);
+    lock.release();
+    Ok(prepared)
+}
+
+/// Opens the database, made if it is missing, under the big lock.
+fn open_writable(state: &Path, patience: Duration) -> Result<(Prepared, Database, BigLock)> {
     directories::create(state)?;
     let lock = BigLock::shared(state)?;
     // Read again: a new database or an upgrade may have been finished before the lock was ours.
     let found = schema::read(state)?;
     found.refuse_others(state)?;
-    let prepared = match found {
+    let (prepared, database) = match found {
         Version::New => {
             // The shared lock suffices, as it does for Nix: several creators make the same tables.
-            Database::create(state)?;
+            let database = Database::create(state, patience)?;
             schema::write(state)?;
-            Prepared::Created
+            (Prepared::Created, database)
         }
         _ => {
-            Database::open(state)?.check_core_tables()?;
-            Prepared::Present
+            let database = Database::open(state, patience)?;
+            database.check_core_tables()?;
+            (Prepared::Present, database)
         }
     };
-    lock.release();
-    Ok(prepared)
+    Ok((prepared, database, lock))
 }
 
 /// Accepts a finished database that may be read but not written.
@@ -126,3 +149,5 @@ fn nap(time: Duration) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upper_tests;

@@ -68,6 +68,7 @@ impl Reader {
         connection
             .busy_timeout(PATIENCE)
             .map_err(|error| failed("open", &path, &error))?;
+        connection.set_prepared_statement_cache_capacity(database::STATEMENTS);
         check_core_tables(&connection, &path)?;
         // One state of the database for all questions.
         connection
@@ -84,6 +85,11 @@ impl Reader {
     /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the connection, for questions that change nothing.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Whether the store path `path` has a row.

@@ -4,6 +4,7 @@
 //! Invariant: asking changes nothing, in no store; and what could not be read is an error, never an
 //! absent row.
 
+use super::realisation::Realisation;
 use crate::error::Result;
 use crate::store::{ObjectName, Outputs, PathInfo};
 use std::collections::BTreeSet;
@@ -38,5 +39,13 @@ pub trait Source: fmt::Debug {
     /// whole each by itself has nothing to check.
     fn finish(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Returns what `output` of a content-addressed derivation turned out to be, where the store
+    /// keeps that. `derivation` is spelled like in the tables: `sha256:HEX`, its hash modulo inputs
+    /// (Nix up to 2.34), or its name in the store (later ones).
+    fn realisation(&self, derivation: &str, output: &str) -> Result<Option<Realisation>> {
+        let (_, _) = (derivation, output);
+        Ok(None)
     }
 }

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 /// A file that tells the test below that it is to prepare its working directory.
 const MARKER: &str = "prepare-here";
 
-struct Scratch(TempDir);
+pub(super) struct Scratch(TempDir);
 
 impl Scratch {
-    fn new() -> Scratch {
+    pub(super) fn new() -> Scratch {
         Scratch(TempDir::new().unwrap())
     }
 
@@ -24,11 +24,11 @@ impl Scratch {
         self.0.path().join("nix/var/nix")
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.state().join(name)
     }
 
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         layout(Some(self.state()))
     }
 
@@ -45,7 +45,7 @@ impl Scratch {
         fs::write(self.path("db/schema"), text).unwrap();
     }
 
-    fn database(&self) -> Connection {
+    pub(super) fn database(&self) -> Connection {
         Connection::open(self.path("db/db.sqlite")).unwrap()
     }
 
@@ -289,7 +289,7 @@ fn rows_go_as_nix_expects() {
 fn connections_have_nix_settings() {
     let scratch = Scratch::new();
     scratch.prepare().unwrap();
-    let database = Database::create(&scratch.state()).unwrap();
+    let database = Database::create(&scratch.state(), PATIENCE).unwrap();
     let table = [
         ("foreign_keys", 1),
         ("synchronous", 1),
