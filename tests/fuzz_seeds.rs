@@ -47,4 +47,6 @@ fn base32() {
 #[test]
 fn registration() {
     each_seed("registration", properties::registration);
+fn worker() {
+    each_seed("worker", properties::worker);
 }

@@ -10,6 +10,7 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
+//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store.
 //! * `source`: what can be asked of the metadata of a store.
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
@@ -23,6 +24,7 @@ mod database;
 mod directories;
 mod local;
 mod lock;
+pub mod lower;
 mod order;
 mod read;
 mod realisation;

@@ -34,6 +34,13 @@ pub trait Source: fmt::Debug {
     /// Returns every valid object.
     fn all_valid(&self) -> Result<BTreeSet<ObjectName>>;
 
+    /// Checks, after the last question, that all answers were whole: a database may have been read
+    /// in a way that only holds if nobody began to write it meanwhile. A source whose answers are
+    /// whole each by itself has nothing to check.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns what `output` of a content-addressed derivation turned out to be, where the store
     /// keeps that. `derivation` is spelled like in the tables: `sha256:HEX`, its hash modulo inputs
     /// (Nix up to 2.34), or its name in the store (later ones).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts,
 //! derivations, hashes, registrations.
+//! a daemon's answers.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
 //! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
@@ -11,6 +12,7 @@ mod mountinfo;
 mod options;
 mod registration;
 mod url;
+mod worker;
 
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use aterm::aterm;
@@ -24,6 +26,8 @@ pub(crate) use options::options;
 pub(crate) use registration::registration;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use url::url;
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use worker::worker;
 
 use overstore::layout::{LayoutEnv, Probe};
 use overstore::store::StoreDir;
