@@ -15,5 +15,6 @@ pub mod layout;
 pub mod merge;
 pub mod merged;
 pub mod metadata;
+pub mod roots;
 pub mod store;
 pub mod sys;

@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),
     ("metadata", &["layout", "store"]),
+    ("roots", &["store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),
