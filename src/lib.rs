@@ -17,5 +17,6 @@ pub mod merged;
 pub mod metadata;
 pub mod nar;
 pub mod operations;
+pub mod roots;
 pub mod store;
 pub mod sys;

@@ -27,6 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("metadata", &["layout", "store"]),
     ("nar", &["store"]),
     ("operations", &["metadata", "store"]),
+    ("roots", &["store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The temporary roots of all processes, as a collector reads them.
+//!
+//! Invariant: a file that is locked is read whole up to its last record; a record that is no store
+//! path is an error, since nobody knows what it meant to keep.
+
+use super::HashPart;
+use super::temp::remove_and_mark;
+use super::wait::{Hold, try_lock};
+use crate::error::{Error, Kind, Result};
+use crate::store::StoreDir;
+use rustix::fs::OFlags;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Longer than every path; a file without a NUL would otherwise be read into memory.
+pub(super) const RECORD_MAX_BYTES: u64 = 8192;
+
+/// Returns the hash parts that living processes keep, and removes the files of dead ones. To be
+/// called under the exclusive lock, with the server at work: what is added later is told to it.
+pub fn find_temp_roots(state: &Path, store: &StoreDir) -> Result<BTreeSet<HashPart>> {
+    let directory = state.join("temproots");
+    let mut found = BTreeSet::new();
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(found),
+        Err(why) => return Err(Error::on("read", directory, why)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|why| Error::on("read", &directory, why))?;
+        if entry.file_name().as_bytes().first() != Some(&b'.') {
+            read_file(&entry.path(), store, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn read_file(path: &Path, store: &StoreDir, found: &mut BTreeSet<HashPart>) -> Result<()> {
+    let failed = |why: std::io::Error| {
+        Error::on("read temporary roots", path, why)
+            .hint("if it is no file of Nix or overstore, remove it")
+    };
+    let mut options = OpenOptions::new();
+    // No fifo or device keeps its reader waiting.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).map_err(|why| failed(std::io::Error::other(why)))?;
+    let file = match options
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(failed(why)),
+    };
+    let stat = file.metadata().map_err(failed)?;
+    if !stat.is_file() {
+        return Err(failed(std::io::Error::other("it is not a regular file")));
+    }
+    if try_lock(&file, path, Hold::Exclusive)? {
+        log::info!("removing stale temporary roots file {}", path.display());
+        return remove_and_mark(path, &file);
+    }
+    // What comes later is told to the collector, and no more than this could be without end.
+    let bytes = file.metadata().map_err(failed)?.len();
+    read_records(&file, bytes, path, store, found)
+}
+
+fn read_records(
+    file: &File,
+    bytes: u64,
+    path: &Path,
+    store: &StoreDir,
+    found: &mut BTreeSet<HashPart>,
+) -> Result<()> {
+    let mut reader = BufReader::new(file).take(bytes);
+    let mut record = Vec::new();
+    loop {
+        record.clear();
+        let mut limited = (&mut reader).take(RECORD_MAX_BYTES);
+        let read = limited.read_until(0, &mut record);
+        read.map_err(|why| Error::on("read temporary roots", path, why))?;
+        match record.split_last() {
+            Some((0, text)) => match store.parse(Path::new(OsStr::from_bytes(text))) {
+                Some(Ok(name)) => found.insert(HashPart::of(&name)),
+                _ => return Err(garbage(path, text)),
+            },
+            // Half a record is just being written, by one who tells the collector as well.
+            Some(_) if u64::try_from(record.len()).unwrap_or(u64::MAX) < RECORD_MAX_BYTES => {
+                return Ok(());
+            }
+            Some((_, text)) => return Err(garbage(path, text)),
+            None => return Ok(()),
+        };
+    }
+}
+
+fn garbage(path: &Path, record: &[u8]) -> Error {
+    let shown = record.get(..100).unwrap_or(record).escape_ascii();
+    let why = format!("'{shown}' is no path of this store");
+    let what = format!("read temporary roots {}", path.display());
+    Error::new(Kind::Corrupt, what, why).hint("end the process that it belongs to")
+}
