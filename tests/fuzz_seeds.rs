@@ -47,6 +47,9 @@ fn base32() {
 #[test]
 fn registration() {
     each_seed("registration", properties::registration);
+}
+
+#[test]
 fn worker() {
     each_seed("worker", properties::worker);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts,
-//! derivations, hashes, registrations.
-//! a daemon's answers.
+//! archives, derivations, hashes, registrations, a daemon's answers.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
 //! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
