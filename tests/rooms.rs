@@ -14,7 +14,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("bin", &["cli"]),
     (
         "cli",
-        &["layout", "backend", "check", "compare", "metadata"],
+        &[
+            "layout",
+            "backend",
+            "check",
+            "compare",
+            "metadata",
+            "operations",
+            "roots",
+            "store",
+        ],
     ),
     (
         "check",
@@ -26,7 +35,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("merged", &["merge", "layer"]),
     ("metadata", &["layout", "store"]),
     ("nar", &["store"]),
-    ("operations", &["metadata", "store"]),
+    (
+        "operations",
+        &["backend", "layout", "metadata", "nar", "roots", "store"],
+    ),
     ("roots", &["store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
