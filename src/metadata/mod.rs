@@ -14,6 +14,7 @@
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
+//! * `held`: no database is open for reading and for writing in one process.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod change;
@@ -21,6 +22,7 @@ mod columns;
 mod copy_up;
 mod database;
 mod directories;
+mod held;
 mod local;
 mod lock;
 mod order;
