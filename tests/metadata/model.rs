@@ -58,28 +58,8 @@ impl Model {
     fn unchecked(&mut self, change: &Change) -> Result<usize, Refused> {
         match change {
             Change::Register(batch) => self.register(batch),
-            Change::Merge(batch) => {
-                let new: BTreeSet<u32> = batch.iter().map(|(number, _)| *number).collect();
-                let named = batch.iter().flat_map(|(_, row)| row.references.iter());
-                let others = named.filter(|other| !new.contains(other));
-                let wanted: BTreeSet<u32> = new.iter().chain(others).copied().collect();
-                for number in wanted {
-                    if self.lower.contains_key(&number) {
-                        self.copy(number);
-                    }
-                }
-                self.register(batch)
-            }
-            Change::Delete(number) => {
-                let held = self
-                    .upper
-                    .iter()
-                    .any(|(other, row)| other != number && row.references.contains(number));
-                if held {
-                    return Err(Refused::InUse);
-                }
-                Ok(usize::from(self.upper.remove(number).is_some()))
-            }
+            Change::Merge(batch) => self.merge(batch),
+            Change::Delete(number) => self.delete(*number),
             Change::CopyUp(numbers) => {
                 let before = self.upper.len();
                 for number in numbers {
@@ -107,6 +87,27 @@ impl Model {
             }
             Change::Reopen => Ok(0),
         }
+    }
+
+    fn merge(&mut self, batch: &[(u32, Row)]) -> Result<usize, Refused> {
+        let new: BTreeSet<u32> = batch.iter().map(|(number, _)| *number).collect();
+        let named = batch.iter().flat_map(|(_, row)| row.references.iter());
+        let others = named.filter(|other| !new.contains(other));
+        let wanted: BTreeSet<u32> = new.iter().chain(others).copied().collect();
+        for number in wanted {
+            if self.lower.contains_key(&number) {
+                self.copy(number);
+            }
+        }
+        self.register(batch)
+    }
+
+    fn delete(&mut self, number: u32) -> Result<usize, Refused> {
+        let mut rows = self.upper.iter();
+        if rows.any(|(other, row)| *other != number && row.references.contains(&number)) {
+            return Err(Refused::InUse);
+        }
+        Ok(usize::from(self.upper.remove(&number).is_some()))
     }
 
     fn copy(&mut self, number: u32) {

@@ -185,8 +185,8 @@ fn shape(state: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Nix reads a database that we made, and we what it made of it.
-fn ours(world: &World) {
+/// An object with all that a row can say, and one to which it refers.
+fn two(world: &World) -> [PathInfo; 2] {
     let lib = world.object("ours", "00000000000000000000000000000001-lib", "lib", &[]);
     let mut tool = world.object(
         "ours",
@@ -202,6 +202,12 @@ fn ours(world: &World) {
         method: Method::Nar,
         hash: Hash::of(Algorithm::Sha256, b"tool"),
     });
+    [tool, lib]
+}
+
+/// Nix reads a database that we made, and we what it made of it.
+fn ours(world: &World) {
+    let [tool, lib] = two(world);
     let state = world.state("ours");
     let batch = [tool.clone(), lib.clone()].map(Registration::new);
     let mut open = upper(&state);

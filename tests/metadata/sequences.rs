@@ -211,6 +211,17 @@ impl Pair {
                     .write(|change| change.add_signatures(&name, &added))?;
                 Ok(1)
             }
+            Change::Grow(..) | Change::SignLower(..) => self.change_lower(change),
+            Change::Reopen => {
+                self.upper = upper(&self.states[0]);
+                self.lower = upper(&self.states[1]);
+                Ok(0)
+            }
+        }
+    }
+
+    fn change_lower(&mut self, change: &Change) -> Result<usize> {
+        match change {
             Change::Grow(number, row) => {
                 let one = registrations(&[(*number, row.clone())]);
                 self.lower
@@ -226,11 +237,7 @@ impl Pair {
                     false => Ok(0),
                 })
             }
-            Change::Reopen => {
-                self.upper = upper(&self.states[0]);
-                self.lower = upper(&self.states[1]);
-                Ok(0)
-            }
+            _ => Ok(0),
         }
     }
 }
