@@ -88,6 +88,11 @@ pub(super) fn number(value: ValueRef<'_>) -> Parsed<Option<i64>> {
     }
 }
 
+/// Reads a time in seconds since 1970.
+pub(super) fn time(value: ValueRef<'_>) -> Parsed<i64> {
+    number(value)?.ok_or_else(|| "it is missing".to_owned())
+}
+
 /// Reads the digest of a NAR.
 pub(super) fn hash(value: ValueRef<'_>) -> Parsed<Sha256> {
     let text = needed(value)?;

@@ -10,12 +10,13 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
-//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store.
+//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store; `union`: both
+//!   halves of an overlay store.
 //! * `source`: what can be asked of the metadata of a store.
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
-//! * `union`: the upper database and the lower store, asked as one store.
+//! * `held`: no database is open for reading and for writing in one process.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod change;
@@ -23,6 +24,7 @@ mod columns;
 mod copy_up;
 mod database;
 mod directories;
+mod held;
 mod local;
 mod lock;
 pub mod lower;

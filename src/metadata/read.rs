@@ -6,6 +6,7 @@
 //! never one with fewer rows.
 
 use super::database::{self, failed};
+use super::held::{For, Held};
 use super::schema::{self, Version};
 use super::{UNUSABLE, database::check_core_tables, nap, regular};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +39,7 @@ pub struct Reader {
     /// Locked as by every reader of a database with a log. A process loses such locks with any
     /// descriptor of the file that it closes: this one closes last.
     file: File,
+    _held: Option<Held>,
 }
 
 impl Reader {
@@ -53,6 +55,11 @@ impl Reader {
             return Ok(None);
         }
         let path = database::path(state);
+        let held = match path.try_exists() {
+            Ok(true) => Some(Held::new(&path, For::Reading)?),
+            // Told of in words of its own.
+            Ok(false) | Err(_) => None,
+        };
         let (file, unlogged) = open_shared(&path)?;
         let name = percent::encode(path.as_os_str().as_bytes(), b"/");
         let mode = match unlogged {
@@ -79,6 +86,7 @@ impl Reader {
             path,
             unlogged,
             file,
+            _held: held,
         }))
     }
 

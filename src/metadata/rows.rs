@@ -124,7 +124,7 @@ impl<'a> Rows<'a> {
                 Some(info) => info,
                 none => none.insert(self.info(name, &path, row)?),
             };
-            if row.get_ref(7).is_ok_and(|id| id != ValueRef::Null) {
+            if self.value(&path, "Refs.reference", row, 7)? != ValueRef::Null {
                 let target = self.value(&path, "Refs.reference", row, 8)?;
                 if target == ValueRef::Null {
                     return Err(self.dangling(&path));
@@ -147,9 +147,7 @@ impl<'a> Rows<'a> {
         Ok(PathInfo {
             name: name.clone(),
             nar_hash: cell.read(0, "hash", columns::hash)?,
-            registration_time: cell
-                .read(1, "registrationTime", columns::number)?
-                .unwrap_or(0),
+            registration_time: cell.read(1, "registrationTime", columns::time)?,
             deriver: cell.read(2, "deriver", |value| self.names.parse_optional(value))?,
             nar_size: cell.read(3, "narSize", columns::size)?,
             ultimate: cell.read(4, "ultimate", columns::number)? == Some(1),

@@ -7,6 +7,7 @@
 use super::change::Change;
 use super::columns::Names;
 use super::database::{self, Database, PATIENCE, is_busy, pause};
+use super::held::{For, Held};
 use super::lock::BigLock;
 use super::rows::{Rowed, Rows};
 use super::{UNUSABLE, may, open_writable};
@@ -19,12 +20,14 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The upper database.
+/// The upper database. While it is open, this process asks it through this value alone: a [`super::Local`]
+/// of the same database is refused.
 #[derive(Debug)]
 pub struct Upper {
     database: Database,
     names: Names,
     patience: Duration,
+    _held: Held,
     /// Goes last: an upgrade may begin once the database is closed.
     _lock: BigLock,
 }
@@ -63,11 +66,13 @@ impl Upper {
             let why = "the directory may not be written";
             return Err(Error::on("write database in", directory, why).hint(UNUSABLE));
         }
+        let held = Held::new(database.path(), For::Writing)?;
         database.prepare_to_write()?;
         Ok(Upper {
             database,
             names,
             patience,
+            _held: held,
             _lock: lock,
         })
     }
