@@ -10,8 +10,8 @@
 //! * `schema`: the version file and the tables of version 10.
 //! * `database`: one way to open, with Nix's connection settings and patience.
 //! * `read`: another, which changes nothing and waits for nobody for long.
-//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store; `union`: both
-//!   halves of an overlay store.
+//! * `lower`: the sources of a lower store: its database, a daemon, another overlay store.
+//! * `union`: the upper database and the lower store, asked as one store.
 //! * `source`: what can be asked of the metadata of a store.
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
