@@ -100,7 +100,7 @@ fn faults(subject: &Subject) -> Result<Findings> {
     let commands = Commands::new(subject, standing);
     let readable = directories::check(subject, standing, &commands, &mut found);
     let upper = state::upper(layout, &commands, &mut found);
-    let lower = state::lower(layout, &mut found);
+    let lower = state::lower(layout, &mut found)?;
     if readable.upper {
         work::check(layout, standing, &commands, &mut found);
         markers_unseen(layout, &mut found);
@@ -119,7 +119,7 @@ fn faults(subject: &Subject) -> Result<Findings> {
             lower: &lower,
             commands: &commands,
         };
-        scan.run(&mut found)?;
+        scan.run(&mut found);
         rows::check(
             subject,
             &upper,
@@ -131,7 +131,7 @@ fn faults(subject: &Subject) -> Result<Findings> {
     } else {
         rows::check(subject, &upper, &lower, None, &commands, &mut found)?;
     }
-    lower.finish()?;
+    lower.finish(layout, &mut found)?;
     if let state::Upper::Rows(reader, _) = upper {
         reader.finish()?;
     }

@@ -8,7 +8,6 @@ use super::command::{self, Commands, quoted};
 use super::fault::{Fault, Findings};
 use super::state::{Lower, Upper};
 use super::upper::{Object, Walk, word};
-use crate::error::Result;
 use crate::layout::Layout;
 use crate::store::{ObjectName, StoreDir};
 use std::path::{Path, PathBuf};
@@ -37,20 +36,18 @@ struct Known {
 
 impl Scan<'_> {
     /// Checks every name at the top of the upper, and what is below.
-    pub(super) fn run(&self, found: &mut Findings) -> Result<()> {
+    pub(super) fn run(&self, found: &mut Findings) {
         let upper = &self.layout.upper;
         let names = match self.walk.names() {
             Ok(names) => names,
             Err(errno) => {
-                found.not_checked(super::directories::READING, upper, errno);
-                return Ok(());
+                return found.not_checked(super::directories::READING, upper, errno);
             }
         };
         self.top(found);
         for name in names {
-            self.name(&name, found)?;
+            self.name(&name, found);
         }
-        Ok(())
     }
 
     /// The marks of the upper directory itself.
@@ -76,8 +73,8 @@ impl Scan<'_> {
         self.copied(&object, found);
     }
 
-    fn name(&self, name: &[u8], found: &mut Findings) -> Result<()> {
-        let known = self.known(name)?;
+    fn name(&self, name: &[u8], found: &mut Findings) {
+        let known = self.known(name);
         let object = self.walk.object(name);
         for (path, why) in &object.unread {
             let path = self.layout.upper.join(path);
@@ -95,8 +92,7 @@ impl Scan<'_> {
             .chain(object.unsure.iter().map(|(path, _)| path))
             .any(is_top);
         if !hidden && known.row == Some(false) && known.below == Some(true) {
-            self.shadowed(name, &object, found);
-            return Ok(());
+            return self.shadowed(name, &object, found);
         }
         self.whiteouts(&object, found);
         if known.row != Some(true) || object.opaque.iter().any(|(path, _)| !is_top(path)) {
@@ -110,7 +106,6 @@ impl Scan<'_> {
         if known.row == Some(true) && !hidden {
             self.unsealed(name, &object, found);
         }
-        Ok(())
     }
 
     fn full(&self, path: &Path) -> PathBuf {
@@ -120,23 +115,23 @@ impl Scan<'_> {
         }
     }
 
-    fn known(&self, name: &[u8]) -> Result<Known> {
+    fn known(&self, name: &[u8]) -> Known {
         let parsed = ObjectName::parse(name).ok();
         let directory = StoreDir::new(&self.layout.store_dir);
         let path = match (&parsed, &directory) {
             (Some(name), Some(directory)) => directory.store_path(name),
             _ => {
-                return Ok(Known {
+                return Known {
                     row: Some(false),
                     below: Some(false),
-                });
+                };
             }
         };
         let path = path.display().to_string();
-        Ok(Known {
+        Known {
             row: self.upper.has(&path),
-            below: self.lower.is_valid(&path)?,
-        })
+            below: self.lower.is_valid(&path),
+        }
     }
 
     /// What the lower's files do not stand in for is not to be removed.

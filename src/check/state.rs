@@ -6,9 +6,13 @@
 
 use super::command::{Commands, quoted};
 use super::fault::{Fault, Findings};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layout::{Layout, LowerStore};
-use crate::metadata::{Reader, open_regular};
+use crate::metadata::lower::daemon::Patience;
+use crate::metadata::lower::{Gap, open_possible};
+use crate::metadata::{Reader, Source, open_regular};
+use crate::store::StoreDir;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -137,93 +141,105 @@ fn follow(path: PathBuf) -> std::io::Result<PathBuf> {
 
 /// What is known of the validity of lower objects.
 #[derive(Debug)]
-pub(super) enum Lower {
-    /// The database of a local store.
-    Local(Reader),
-    /// Another local overlay store: its upper database, then its lower's.
-    Overlay(Option<Reader>, Box<Lower>),
-    /// Nothing; that has been told.
-    Unknown,
+pub(super) struct Lower {
+    source: Option<Box<dyn Source>>,
+    /// Whether every part of the lower store can be asked.
+    whole: bool,
+    dir: Option<StoreDir>,
+    /// Why it is not asked any more.
+    failed: RefCell<Option<Error>>,
 }
+
+/// What is found by asking the lower store.
+const OF_LOWER: &[&str] = &["shadow", "closure"];
 
 impl Lower {
     /// Whether the store path is valid in the lower store; `None` if that is not known.
-    pub(super) fn is_valid(&self, path: &str) -> Result<Option<bool>> {
-        match self {
-            Lower::Local(reader) => reader.is_valid(path).map(Some),
-            Lower::Overlay(Some(reader), _) if reader.is_valid(path)? => Ok(Some(true)),
-            Lower::Overlay(_, inner) => inner.is_valid(path),
-            Lower::Unknown => Ok(None),
-        }
+    pub(super) fn is_valid(&self, path: &str) -> Option<bool> {
+        let dir = self.dir.as_ref()?;
+        let Some(Ok(name)) = dir.parse(Path::new(path)) else {
+            // Of another store directory, or no store path.
+            return Some(false);
+        };
+        let valid = self.ask(|source| source.is_valid(&name))?;
+        (valid || self.whole).then_some(valid)
     }
 
-    /// What the store path refers to there; empty if that is not known.
-    pub(super) fn references(&self, path: &str) -> Result<Vec<String>> {
-        match self {
-            Lower::Local(reader) => reader.references(path),
-            Lower::Overlay(Some(reader), _) if reader.is_valid(path)? => reader.references(path),
-            Lower::Overlay(_, inner) => inner.references(path),
-            Lower::Unknown => Ok(Vec::new()),
-        }
+    /// What the store path refers to there, in order; empty if that is not known.
+    pub(super) fn references(&self, path: &str) -> Vec<String> {
+        let Some(dir) = &self.dir else {
+            return Vec::new();
+        };
+        let Some(Ok(name)) = dir.parse(Path::new(path)) else {
+            return Vec::new();
+        };
+        let info = self.ask(|source| source.path_info(&name)).flatten();
+        let others = info.iter().flat_map(|info| info.others());
+        others
+            .map(|other| dir.store_path(other).display().to_string())
+            .collect()
     }
 
-    /// Ends the reading; an error means that it was not whole.
-    pub(super) fn finish(self) -> Result<()> {
-        match self {
-            Lower::Local(reader) => reader.finish(),
-            Lower::Overlay(reader, inner) => {
-                reader.map_or(Ok(()), Reader::finish)?;
-                inner.finish()
-            }
-            Lower::Unknown => Ok(()),
+    /// Asks, unless that has failed before: whoever does not answer is waited for once.
+    fn ask<T>(&self, question: impl FnOnce(&dyn Source) -> Result<T>) -> Option<T> {
+        let source = self.source.as_deref()?;
+        if self.failed.borrow().is_some() {
+            return None;
         }
-    }
-}
-
-/// Opens the metadata of the lower store.
-pub(super) fn lower(layout: &Layout, found: &mut Findings) -> Lower {
-    const UNKNOWN: &[&str] = &["shadow", "closure"];
-    match &layout.lower_store {
-        LowerStore::Directory => {
-            let why = "the layout tells no metadata of the lower store";
-            found.not_checked(UNKNOWN, &layout.lower, why);
-            Lower::Unknown
-        }
-        LowerStore::Daemon { socket } => {
-            let why = "the lower store is a daemon's, which is not asked; name its directory \
-                       (lower-store=/DIR?read-only=true) to have its database read";
-            found.not_checked(UNKNOWN, socket, why);
-            Lower::Unknown
-        }
-        LowerStore::Local { state, .. } => match Reader::open(state) {
-            Ok(Some(reader)) => Lower::Local(reader),
-            Ok(None) => {
-                found.not_checked(UNKNOWN, state, "the lower store has no database yet");
-                Lower::Unknown
-            }
+        match question(source) {
+            Ok(answer) => Some(answer),
             Err(why) => {
-                lower_unread(state, &why, found);
-                Lower::Unknown
+                self.failed.replace(Some(why));
+                None
             }
-        },
-        LowerStore::Overlay(inner) => {
-            let reader = inner.state.as_deref().map(Reader::open);
-            let reader = match reader.transpose() {
-                Ok(reader) => reader.flatten(),
-                Err(why) => {
-                    lower_unread(inner.state.as_deref().unwrap_or(&inner.merged), &why, found);
-                    return Lower::Unknown;
-                }
-            };
-            Lower::Overlay(reader, Box::new(lower(inner, found)))
         }
+    }
+
+    /// Ends the reading, and tells what could not be read of it. An error means that it was not whole.
+    pub(super) fn finish(self, layout: &Layout, found: &mut Findings) -> Result<()> {
+        if let Some(why) = self.failed.into_inner() {
+            let (place, is_database) = match &layout.lower_store {
+                LowerStore::Daemon { socket } => (socket.as_path(), false),
+                LowerStore::Local { state, .. } => (state.as_path(), true),
+                LowerStore::Directory | LowerStore::Overlay(_) => (layout.lower.as_path(), true),
+            };
+            if is_database && why.kind() == Kind::Corrupt {
+                found.fault(unusable(place, why.kind(), why.to_string()));
+            }
+            found.not_checked(OF_LOWER, place, why);
+        }
+        self.source.map_or(Ok(()), |source| source.finish())
     }
 }
 
-fn lower_unread(state: &Path, why: &crate::error::Error, found: &mut Findings) {
-    const UNKNOWN: &[&str] = &["shadow", "closure"];
+/// Opens the metadata of the lower store, as far as that is possible.
+pub(super) fn lower(layout: &Layout, found: &mut Findings) -> Result<Lower> {
+    let mut whole = true;
+    let source = open_possible(layout, Patience::short(), &mut |gap| {
+        whole = false;
+        match gap {
+            Gap::Untold(place) => {
+                let why = "the layout tells no metadata of the lower store";
+                found.not_checked(OF_LOWER, place, why);
+            }
+            Gap::NoDatabase(state) => {
+                found.not_checked(OF_LOWER, state, "the lower store has no database yet");
+            }
+            Gap::Unreadable(state, why) => lower_unread(state, &why, found),
+            Gap::Unreachable(place, why) => found.not_checked(OF_LOWER, place, why),
+        }
+    })?;
+    Ok(Lower {
+        source,
+        whole,
+        dir: StoreDir::new(&layout.store_dir),
+        failed: RefCell::default(),
+    })
+}
+
+fn lower_unread(state: &Path, why: &Error, found: &mut Findings) {
     if !is_forbidden(state) {
         found.fault(unusable(state, why.kind(), why.to_string()));
     }
-    found.not_checked(UNKNOWN, state, why);
+    found.not_checked(OF_LOWER, state, why);
 }

@@ -33,11 +33,6 @@ impl Local {
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
-
-    /// Checks that what was read was whole: nobody began a log meanwhile.
-    pub fn finish(self) -> Result<()> {
-        self.reader.finish()
-    }
 }
 
 impl Rowed for Local {
@@ -48,5 +43,9 @@ impl Rowed for Local {
             names: &self.names,
             busy: None,
         }
+    }
+
+    fn finish_rows(&self) -> Result<()> {
+        self.reader.finish()
     }
 }

@@ -15,6 +15,7 @@
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
+//! * `union`: the upper database and the lower store, asked as one store.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod change;
@@ -32,6 +33,7 @@ mod regular;
 mod rows;
 mod schema;
 mod source;
+mod union;
 mod upper;
 
 pub use change::{Change, Registration, is_in_use};
@@ -40,6 +42,7 @@ pub use read::Reader;
 pub use realisation::Realisation;
 pub use regular::open as open_regular;
 pub use source::Source;
+pub use union::{Union, open_union};
 pub use upper::Upper;
 
 use crate::error::{Error, Result};

@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// Checks that what was read was whole: nobody began a log meanwhile.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(&self) -> Result<()> {
         if self.unlogged && !(has_log(&self.file, &self.path)? && is_unlogged(&self.path)?) {
             let what = format!("read database {}", self.path.display());
             return Err(

@@ -67,6 +67,11 @@ pub(super) struct Rows<'a> {
 pub(super) trait Rowed: fmt::Debug {
     /// Returns the rows.
     fn rows(&self) -> Rows<'_>;
+
+    /// Checks that what was read was whole.
+    fn finish_rows(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl<T: Rowed> Source for T {
@@ -101,6 +106,10 @@ impl<T: Rowed> Source for T {
 
     fn realisation(&self, derivation: &str, output: &str) -> Result<Option<Realisation>> {
         self.rows().realisation(derivation, output)
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.finish_rows()
     }
 }
 

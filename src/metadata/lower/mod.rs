@@ -1,6 +1,181 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The metadata of a lower store, whatever kind of store it is.
 //!
-//! Invariant: nothing of a lower store is created, locked for writing or changed.
+//! Decides which source a layout's lower store is: its database, a daemon, or both halves of another
+//! overlay store. Invariant: nothing of a lower store is created, locked for writing or changed.
 
 pub mod daemon;
+
+use super::source::Source;
+use super::{Local, Union};
+use crate::error::{Error, Result};
+use crate::layout::{Layout, LowerStore};
+use crate::store::{ObjectName, Outputs, PathInfo, StoreDir};
+use daemon::{Daemon, Patience};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A part of a lower store that says nothing.
+#[derive(Debug)]
+pub enum Gap<'a> {
+    /// The layout tells no metadata of the lower store in this directory.
+    Untold(&'a Path),
+    /// The store with this state directory has no database yet.
+    NoDatabase(&'a Path),
+    /// The database in this state directory cannot be read.
+    Unreadable(&'a Path, Error),
+    /// The store at this place cannot be asked.
+    Unreachable(&'a Path, Error),
+}
+
+/// Opens the metadata of the lower store of `layout`; `None` if the layout tells none.
+///
+/// A store whose database has not been made yet has no valid object: Nix too would find none, after
+/// it had made the database, and whatever files there are belong to nobody.
+///
+/// # Errors
+/// A part that cannot be asked is an error for the whole, never a store with fewer objects.
+///
+/// A daemon is not asked for anything yet: what the upper knows is known also while it is away.
+pub fn open(layout: &Layout) -> Result<Option<Box<dyn Source>>> {
+    open_as(layout, Daemons::Later, &mut |gap| match gap {
+        Gap::Untold(_) | Gap::NoDatabase(_) => Ok(()),
+        Gap::Unreadable(_, why) | Gap::Unreachable(_, why) => Err(why),
+    })
+}
+
+/// Opens the metadata of the lower store of `layout` as far as possible, daemons included, which
+/// get `patience`; `missing` is told of every part that says nothing.
+pub fn open_possible(
+    layout: &Layout,
+    patience: Patience,
+    missing: &mut dyn FnMut(Gap<'_>),
+) -> Result<Option<Box<dyn Source>>> {
+    open_as(layout, Daemons::Now(patience), &mut |gap| {
+        missing(gap);
+        Ok(())
+    })
+}
+
+/// When daemons are connected to.
+#[derive(Debug, Clone, Copy)]
+enum Daemons {
+    /// At the first question.
+    Later,
+    /// Here, with this patience.
+    Now(Patience),
+}
+
+/// Goes on without what `missing` takes for a gap that may be.
+fn open_as(
+    layout: &Layout,
+    daemons: Daemons,
+    missing: &mut dyn FnMut(Gap<'_>) -> Result<()>,
+) -> Result<Option<Box<dyn Source>>> {
+    match &layout.lower_store {
+        LowerStore::Directory => {
+            missing(Gap::Untold(&layout.lower))?;
+            Ok(None)
+        }
+        LowerStore::Local { state, .. } => {
+            match store_dir(layout).and_then(|dir| Local::open(state, &dir)) {
+                Ok(Some(local)) => return Ok(Some(Box::new(local))),
+                Ok(None) => missing(Gap::NoDatabase(state))?,
+                Err(why) => missing(Gap::Unreadable(state, why))?,
+            }
+            Ok(Some(Box::new(Nothing)))
+        }
+        LowerStore::Daemon { socket } => {
+            let patience = match daemons {
+                Daemons::Later => Patience::default(),
+                Daemons::Now(patience) => patience,
+            };
+            let daemon = Daemon::new(socket, store_dir(layout)?, patience);
+            if matches!(daemons, Daemons::Now(_))
+                && let Err(why) = daemon.connect()
+            {
+                missing(Gap::Unreachable(socket, why))?;
+                return Ok(None);
+            }
+            Ok(Some(Box::new(daemon)))
+        }
+        LowerStore::Overlay(inner) => overlay(layout, inner, daemons, missing).map(Some),
+    }
+}
+
+/// Opens both halves of the overlay store `inner`, the lower store of `layout`.
+fn overlay(
+    layout: &Layout,
+    inner: &Layout,
+    daemons: Daemons,
+    missing: &mut dyn FnMut(Gap<'_>) -> Result<()>,
+) -> Result<Box<dyn Source>> {
+    let dir = store_dir(inner)?;
+    if inner.store_dir != layout.store_dir {
+        let why = Error::usage(
+            format!("lower store {}", inner.merged.display()),
+            format!("its objects are named {}/...", inner.store_dir.display()),
+        );
+        let why = why.hint("set store= alike for both stores");
+        missing(Gap::Unreachable(&inner.merged, why))?;
+        return Ok(Box::new(Nothing));
+    }
+    let mut upper = None;
+    match inner.state.as_deref() {
+        None => missing(Gap::Untold(&inner.merged))?,
+        Some(state) => match Local::open(state, &dir) {
+            // An overlay store whose database has not been made shows its lower store's objects.
+            Ok(found) => upper = found,
+            Err(why) => missing(Gap::Unreadable(state, why))?,
+        },
+    }
+    let lower = open_as(inner, daemons, missing)?;
+    Ok(Box::new(Union::new(upper, lower)))
+}
+
+/// The directory that the store paths of `layout` spell out.
+pub(super) fn store_dir(layout: &Layout) -> Result<StoreDir> {
+    StoreDir::new(&layout.store_dir).ok_or_else(|| {
+        Error::usage(
+            format!("store directory {}", layout.store_dir.display()),
+            "not an absolute path",
+        )
+    })
+}
+
+/// A store without a valid object.
+#[derive(Debug)]
+struct Nothing;
+
+impl Source for Nothing {
+    fn path_info(&self, _: &ObjectName) -> Result<Option<PathInfo>> {
+        Ok(None)
+    }
+
+    fn is_valid(&self, _: &ObjectName) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn referrers(&self, _: &ObjectName) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn valid_derivers(&self, _: &ObjectName) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn outputs(&self, _: &ObjectName) -> Result<Outputs> {
+        Ok(Outputs::new())
+    }
+
+    fn with_hash_part(&self, _: &str) -> Result<Option<ObjectName>> {
+        Ok(None)
+    }
+
+    fn all_valid(&self) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+}
+
+#[cfg(test)]
+mod tests;
