@@ -6,13 +6,19 @@
 //! `OVERSTORE_REQUIRE=1` in the environment a skip is a failure.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../common/check.rs"]
+#[allow(dead_code, reason = "every test binary uses its own part")]
+mod check;
+#[path = "../common/manifest.rs"]
+#[allow(dead_code, reason = "every test binary uses its own part")]
+mod manifest;
 mod media;
 mod nix;
 mod real;
+#[path = "../common/skip.rs"]
+mod skip;
 
-use common::manifest::{self, Manifest};
+use manifest::Manifest;
 use overstore::layout::{Layout, LayoutEnv, Probe};
 use std::path::Path;
 

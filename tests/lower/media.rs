@@ -2,11 +2,11 @@
 //! Lower stores where nobody can write: a read-only mount of a store that lives on, and media that
 //! cannot change at all, whatever state the database was left in.
 
-use crate::common::skip::skip;
-use crate::{common, layout, state};
+use crate::skip::skip;
+use crate::{check, layout, manifest, state};
 use overstore::metadata::{Source, lower, prepare_state};
 use rusqlite::Connection;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ impl Place {
             .env("image", self.path("image"))
             .output()
             .unwrap();
-        let said = common::check::text(&output.stderr);
+        let said = check::text(&output.stderr);
         assert!(output.status.success(), "{script}: {said}");
     }
 
@@ -98,7 +98,9 @@ fn a_read_only_mount_of_a_store_that_lives_on() {
     let before = state(&place.path("low"));
     let held = place.source().unwrap();
     assert_eq!(count(held.as_ref()), 1);
-    let changed = common::manifest::differences(&before, &state(&place.path("low")));
+    let mut changed = manifest::differences(&before, &state(&place.path("low")));
+    // Within one process the index in memory is the writer's and the reader's.
+    changed.retain(|line| !line.contains("-shm: "));
     assert!(changed.is_empty(), "{changed:#?}");
     insert(&writer, 2);
     assert_eq!(count(held.as_ref()), 1);
@@ -142,13 +144,6 @@ fn media_that_cannot_change() {
 fn squashed(place: &Place) -> bool {
     if Command::new("mksquashfs").arg("-version").output().is_err() {
         skip("no mksquashfs");
-        return false;
-    }
-    if !Path::new("/proc/filesystems")
-        .metadata()
-        .is_ok_and(|found| found.is_file())
-    {
-        skip("no /proc");
         return false;
     }
     place.mount(

@@ -3,7 +3,7 @@
 //!
 //! Invariant: it ends with its value, with every process and mount of it.
 
-use crate::common::skip::skip;
+use crate::skip::skip;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;

@@ -28,10 +28,22 @@ start_daemon() {
     cat /mnt/daemon.log /mnt/info.log
     return 1
 }
+# Whether a daemon runs that has not just ended.
+alive() {
+    local pid
+    for pid in $(pidof nix-daemon); do
+        grep -q '^State:.*Z' /proc/$pid/status || return 0
+    done
+    return 1
+}
 # Ends it, with the processes that serve its clients.
 end_daemon() {
     kill $(pidof nix-daemon)
-    while pidof nix-daemon >/dev/null; do sleep 0.05; done
+    for _ in $(seq 100); do
+        alive || return 0
+        sleep 0.05
+    done
+    return 1
 }
 
 while IFS= read -r line; do

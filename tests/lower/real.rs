@@ -2,7 +2,7 @@
 //! A store of real Nix, asked through its daemon and by its database: both tell the same.
 
 use crate::nix::Nix;
-use crate::{common, layout, state};
+use crate::{layout, manifest, state};
 use overstore::metadata::lower::daemon::{Daemon, Patience};
 use overstore::metadata::{Source, lower};
 use overstore::store::{ObjectName, StoreDir};
@@ -98,7 +98,7 @@ fn nars(nix: &mut Nix, served: &Daemon) {
         let path = nix.run(&format!(
             "echo /nix/store/$(basename /mnt/lower/nix/store/*-{name})"
         ));
-        nix.run(&format!("store --dump {path} >/mnt/nar"));
+        nix.run(&format!("nix-store --dump /mnt/lower{path} >/mnt/nar"));
         let mut found = Vec::new();
         served
             .nar(&object(&path))
@@ -122,7 +122,6 @@ fn grows(nix: &mut Nix, served: &Daemon) {
     let new = object(&nix.run("echo new >/mnt/new; store --add /mnt/new"));
     assert_eq!(served.is_valid(&new), Ok(true));
     assert_eq!(before.all_valid().unwrap().len(), count);
-    assert_eq!(before.finish(), Ok(()));
     let after = database(nix, "");
     assert_eq!(after.is_valid(&new), Ok(true));
     assert_eq!(after.path_info(&new), served.path_info(&new));
@@ -166,7 +165,7 @@ fn untouched(nix: &mut Nix) {
         assert_eq!(reader.finish(), Ok(()));
         drop(reader);
         let after = state(&nix.path("lower"));
-        let changed = common::manifest::differences(&before, &after);
+        let changed = manifest::differences(&before, &after);
         assert!(
             changed.is_empty(),
             "{prepare}: {}: {changed:#?}",
