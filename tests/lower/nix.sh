@@ -38,7 +38,7 @@ alive() {
 }
 # Ends it, with the processes that serve its clients.
 end_daemon() {
-    kill $(pidof nix-daemon)
+    kill -KILL $(pidof nix-daemon)
     for _ in $(seq 100); do
         alive || return 0
         sleep 0.05
