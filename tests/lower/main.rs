@@ -29,11 +29,13 @@ fn layout(lower: &str) -> Layout {
     Layout::from_url(&url, &env).unwrap().0
 }
 
-/// What reading may not change. SQLite gives a log, on opening it as root, the owner that it has.
+/// What reading may not change. SQLite gives a log and its index, on opening
+/// them as root, the owner that they have.
 fn state(root: &Path) -> Manifest {
     let mut all = manifest::of(root);
     for (path, line) in &mut all {
-        if path.as_os_str().as_encoded_bytes().ends_with(b"-wal") {
+        let name = path.as_os_str().as_encoded_bytes();
+        if name.ends_with(b"-wal") || name.ends_with(b"-shm") {
             let (before, times) = line.split_once(" times ").unwrap();
             let (_, content) = times.split_once(" content ").unwrap();
             *line = format!("{before} content {content}");

@@ -146,8 +146,8 @@ fn roots(nix: &mut Nix) {
 fn restarts(nix: &mut Nix, served: &Daemon) {
     let all = served.all_valid().unwrap();
     nix.run("end_daemon");
-    let error = served.all_valid().unwrap_err().to_string();
-    assert!(error.contains("is nix-daemon running?"), "{error}");
+    // Which error depends on what the last process was doing as it ended.
+    assert!(served.all_valid().is_err());
     nix.run("start_daemon");
     assert_eq!(served.all_valid(), Ok(all));
 }
