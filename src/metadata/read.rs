@@ -8,11 +8,12 @@
 use super::database::{self, failed};
 use super::held::{For, Held};
 use super::schema::{self, Version};
-use super::{UNUSABLE, database::check_core_tables, nap, regular};
+use super::{UNUSABLE, database::check_core_tables, may, nap, regular};
 use crate::error::{Error, Kind, Result};
 use crate::store::percent;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::fs::{Access, FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -29,13 +30,24 @@ const PAUSE: Duration = Duration::from_millis(50);
 const READ_VERSION: usize = 19;
 const WITH_LOG: u8 = 2;
 
+/// How the log of a database is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    /// With its index, beside whoever writes it; or there is no need of one.
+    Followed,
+    /// Not at all, since there is nothing in it.
+    Empty,
+    /// Without an index, which nobody can make where nobody may write: somebody who wrote it ended
+    /// badly, and left the rest of his rows there.
+    Left,
+}
+
 /// A database, open for reading.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
-    /// Read without its log, because there was none.
-    unlogged: bool,
+    log: Log,
     /// Locked as by every reader of a database with a log. A process loses such locks with any
     /// descriptor of the file that it closes: this one closes last.
     file: File,
@@ -60,21 +72,22 @@ impl Reader {
             // Told of in words of its own.
             Ok(false) | Err(_) => None,
         };
-        let (file, unlogged) = open_shared(&path)?;
+        let (file, log) = open_shared(&path)?;
         let name = percent::encode(path.as_os_str().as_bytes(), b"/");
-        let mode = match unlogged {
+        let mode = match log {
             // Opened otherwise, SQLite would create the log and its index.
-            true => "immutable=1",
-            false => "mode=ro&readonly_shm=1",
+            Log::Empty => "immutable=1",
+            Log::Followed => "mode=ro&readonly_shm=1",
+            // SQLite keeps the index in its memory if it has the database to itself, for which it
+            // would want a lock of those who write.
+            Log::Left => "mode=ro&vfs=unix-none",
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(format!("file:{name}?{mode}"), flags)
             .map_err(|error| failed("open", &path, &error))?;
-        connection
-            .busy_timeout(PATIENCE)
-            .map_err(|error| failed("open", &path, &error))?;
+        prepare(&connection, log).map_err(|error| failed("open", &path, &error))?;
         connection.set_prepared_statement_cache_capacity(database::STATEMENTS);
         check_core_tables(&connection, &path)?;
         // One state of the database for all questions.
@@ -84,7 +97,7 @@ impl Reader {
         Ok(Some(Reader {
             connection,
             path,
-            unlogged,
+            log,
             file,
             _held: held,
         }))
@@ -140,7 +153,11 @@ impl Reader {
 
     /// Checks that what was read was whole: nobody began a log meanwhile.
     pub fn finish(&self) -> Result<()> {
-        if self.unlogged && !(has_log(&self.file, &self.path)? && is_unlogged(&self.path)?) {
+        let same = match self.log {
+            Log::Followed => true,
+            log => has_log(&self.file, &self.path)? && log_of(&self.path)? == log,
+        };
+        if !same {
             let what = format!("read database {}", self.path.display());
             return Err(
                 Error::environment(what, "it was opened for writing meanwhile").hint("do it again"),
@@ -164,8 +181,8 @@ impl Reader {
 }
 
 /// Opens the database file and takes the lock of a reader where a log is kept; without one, SQLite
-/// does so itself. Tells whether all there is to read is in the file itself, although a log is kept.
-fn open_shared(path: &Path) -> Result<(File, bool)> {
+/// does so itself. Tells how the log is to be read.
+fn open_shared(path: &Path) -> Result<(File, Log)> {
     let file = regular::open(path).map_err(|why| match why.kind() {
         ErrorKind::NotFound if path.is_symlink() => {
             let why = "it is a symlink that leads nowhere";
@@ -175,12 +192,12 @@ fn open_shared(path: &Path) -> Result<(File, bool)> {
         _ => Error::on("open database", path, why).hint(UNUSABLE),
     })?;
     if !has_log(&file, path)? {
-        return Ok((file, false));
+        return Ok((file, Log::Followed));
     }
     // Who keeps the database to himself may have a log without an index, or none yet.
     share(&file, path)?;
-    let unlogged = is_unlogged(path)?;
-    Ok((file, unlogged))
+    let log = log_of(path)?;
+    Ok((file, log))
 }
 
 /// Takes a shared lock, waiting for no longer than there is patience.
@@ -201,11 +218,20 @@ fn share(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// Whether the log of the database `path`, which keeps one, has nothing to read.
+fn prepare(connection: &Connection, log: Log) -> rusqlite::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    if log == Log::Left {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+    }
+    Ok(())
+}
+
+/// Tells how the log of the database `path`, which keeps one, is to be read.
 ///
 /// # Errors
-/// A log without its index: only a process that may write can put that in order.
-fn is_unlogged(path: &Path) -> Result<bool> {
+/// A log without its index, where it could be put in order: that takes a process that writes.
+fn log_of(path: &Path) -> Result<Log> {
     let beside = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -222,9 +248,14 @@ fn is_unlogged(path: &Path) -> Result<bool> {
     };
     // Also for a reader, SQLite would create a log that is missing, and change the mode of an empty one.
     match (size(beside("-wal"))?, size(beside("-shm"))?) {
-        (None | Some(0), _) => return Ok(true),
-        (Some(_), Some(_)) => return Ok(false),
+        (None | Some(0), _) => return Ok(Log::Empty),
+        (Some(_), Some(_)) => return Ok(Log::Followed),
         (Some(_), None) => {}
+    }
+    let log = beside("-wal");
+    let places = [path.parent().unwrap_or(path), path, &log];
+    if !places.iter().any(|place| may(place, Access::WRITE_OK)) {
+        return Ok(Log::Left);
     }
     let what = format!("read database {}", path.display());
     Err(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Databases that are missing, locked, corrupt, newer or in use; and rows without files or closure.
 
-use super::world::{LIB, NEW, TOOL, World, can_mount};
+use super::world::{Checked, LIB, NEW, TOOL, World, can_mount};
 use rusqlite::Connection;
 
 /// Everything about the state directories but access times.
@@ -163,4 +163,67 @@ fn what_nobody_can_know_is_not_checked() {
         "{:?}",
         checked.unseen()
     );
+}
+
+const PLAIN: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+
+/// Why something was not checked.
+fn whys(checked: &Checked) -> String {
+    checked.report["not-checked"].to_string()
+}
+
+/// A daemon that is away, or that this user may not ask, is told with the way out.
+#[test]
+fn a_daemon_that_cannot_be_asked_is_told() {
+    let world = World::new("l");
+    world.must(
+        "mkdir run && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"run/left\")'",
+    );
+    let root = world.path("l").display().to_string();
+    for (socket, why) in [("none", "No such file"), ("left", "Connection refused")] {
+        let place = world.path("run").join(socket).display().to_string();
+        let lower = format!("lower-store=unix://{place}%3Froot%3D{root}");
+        let url = world.url().replace(&format!("lower-store={root}"), &lower);
+        let checked = world.check_words(&format!("'{url}'"));
+        assert_eq!(
+            checked.ids(),
+            ["not-mounted"],
+            "{:#}",
+            checked.report["faults"]
+        );
+        assert_eq!(checked.unseen(), ["shadow", "closure"]);
+        let told = whys(&checked);
+        assert!(
+            told.contains(why) && told.contains("is nix-daemon running?"),
+            "{told}"
+        );
+        if socket == "left" && rustix::process::geteuid().is_root() {
+            world.must("chmod 600 run/left");
+            let script = format!("{PLAIN} overstore check --json '{url}'");
+            let checked = Checked::of(&world.shell(&script).output().unwrap());
+            let told = whys(&checked);
+            assert!(
+                told.contains("Permission denied") && told.contains("run as a user who may"),
+                "{told}"
+            );
+        }
+    }
+}
+
+/// A lower state directory that this user may not read is not taken for an empty one.
+#[test]
+fn a_lower_state_that_is_forbidden_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new("l");
+    world.must("chmod 700 l/nix/var/nix/db");
+    let script = format!("{PLAIN} overstore check --json \"$URL\"");
+    let checked = Checked::of(&world.shell(&script).output().unwrap());
+    let told = whys(&checked);
+    assert!(
+        told.contains("Permission denied") && told.contains("run as its owner"),
+        "{told}"
+    );
+    assert!(checked.unseen().contains(&"shadow"), "{told}");
 }

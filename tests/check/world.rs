@@ -103,7 +103,7 @@ impl World {
         metadata::prepare_state(&layout).unwrap();
         for (object, references) in rows {
             self.sql(state, &format!(
-                "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES ('/nix/store/{object}', 'sha256:0', 1)"
+                "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES ('/nix/store/{object}', 'sha256:{:064}', 1)", 0
             ));
             for reference in *references {
                 self.sql(

@@ -25,7 +25,7 @@ const WITH_WHOLE_ERRORS: Version = Version::one(26);
 
 /// The messages before an answer.
 const LAST: u64 = 0x616c_7473;
-const ERROR: u64 = 0x6378_7470;
+pub(super) const ERROR: u64 = 0x6378_7470;
 const NEXT: u64 = 0x6f6c_6d67;
 const READ: u64 = 0x6461_7461;
 const WRITE: u64 = 0x6461_7416;
@@ -109,6 +109,11 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
+    /// Returns what has not been read yet.
+    pub(super) fn stream_mut(&mut self) -> &mut BufReader<S> {
+        &mut self.stream
+    }
+
     /// Gives up the connection; what has not been read yet comes next.
     pub fn into_stream(self) -> BufReader<S> {
         self.stream
@@ -176,7 +181,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Reads an error of either form.
-    fn error(&mut self) -> Result<Failure, Failure> {
+    pub(super) fn error(&mut self) -> Result<Failure, Failure> {
         let stream = &mut self.stream;
         let whole = self.version >= WITH_WHOLE_ERRORS;
         if whole {

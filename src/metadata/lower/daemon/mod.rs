@@ -14,6 +14,7 @@ mod socket;
 pub mod wire;
 
 pub use connection::{Connection, NEWEST, OLDEST};
+pub use operations::NarStream;
 pub use socket::Patience;
 pub use wire::Failure;
 
@@ -23,7 +24,7 @@ use crate::store::{HASH_PART_BYTES, ObjectName, Outputs, PathInfo, StoreDir, bas
 use parking_lot::Mutex;
 use socket::Unreachable;
 use std::collections::BTreeSet;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -100,8 +101,8 @@ impl Daemon {
             .nar(&self.dir, name)
             .map_err(|failure| self.explain(&doing, failure))?;
         // Nothing more is asked: the daemon ends the stream after the NAR, instead of waiting.
-        stream
-            .get_ref()
+        let (_, rest) = stream.get_ref();
+        rest.get_ref()
             .shutdown(Shutdown::Write)
             .map_err(|why| self.explain(&doing, why.into()))?;
         Ok(Nar(stream))
@@ -263,7 +264,7 @@ impl Source for Daemon {
 
 /// The NAR of an object, as the daemon sends it.
 #[derive(Debug)]
-pub struct Nar(BufReader<UnixStream>);
+pub struct Nar(NarStream<UnixStream>);
 
 impl Read for Nar {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {

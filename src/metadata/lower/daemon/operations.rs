@@ -4,14 +4,14 @@
 //! Invariant: none of them changes the store; a temporary root, which keeps an object from being
 //! collected for as long as the connection lives, is the most that is ever left with the daemon.
 
-use super::connection::Connection;
+use super::connection::{Connection, ERROR};
 use super::wire::{
     self, Failure, ITEMS_MAX, Message, PATHS_MAX, TEXT_MAX, Version, count, flag, number,
 };
 use crate::store::{ContentAddress, ObjectName, Outputs, PathInfo, Sha256, StoreDir};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Chain, Cursor, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -25,6 +25,13 @@ const QUERY_VALID_PATHS: u64 = 31;
 const QUERY_VALID_DERIVERS: u64 = 33;
 const NAR_FROM_PATH: u64 = 38;
 const QUERY_DERIVATION_OUTPUT_MAP: u64 = 41;
+
+/// The words with which every NAR begins: its magic one, and the length of a parenthesis.
+const NAR_BEGINS: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\x01\0\0\0\0\0\0\0";
+const WORD: usize = 8;
+
+/// A NAR: its first words, and the rest.
+pub type NarStream<S> = Chain<Cursor<Vec<u8>>, BufReader<S>>;
 
 const WITH_OUTPUT_MAPS: Version = Version::one(22);
 const WITH_SUBSTITUTING: Version = Version::one(27);
@@ -127,10 +134,23 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Returns the stream in which the NAR of `name` comes next. Only its own structure tells where
-    /// it ends, so the connection is given up for it.
-    pub fn nar(mut self, dir: &StoreDir, name: &ObjectName) -> Result<BufReader<S>, Failure> {
+    /// it ends, so the connection is given up for it. Daemons say that the answer comes before they
+    /// look for the object, and some begin it too: an error may stand in place of the first words.
+    pub fn nar(mut self, dir: &StoreDir, name: &ObjectName) -> Result<NarStream<S>, Failure> {
         self.ask(&about(NAR_FROM_PATH, dir, name))?;
-        Ok(self.into_stream())
+        let mut head = Vec::with_capacity(NAR_BEGINS.len());
+        for expected in NAR_BEGINS.chunks(WORD) {
+            let word = number(self.stream_mut())?.to_le_bytes();
+            if word == ERROR.to_le_bytes() {
+                return Err(self.error()?);
+            }
+            if word != expected {
+                let word = word.escape_ascii();
+                return Err(Failure::Nonsense(format!("{word} does not begin a NAR")));
+            }
+            head.extend_from_slice(&word);
+        }
+        Ok(Cursor::new(head).chain(self.into_stream()))
     }
 }
 

@@ -609,8 +609,26 @@ fn temporary_roots_end_with_their_connection() {
 
 #[test]
 fn a_nar_is_passed_on_to_its_end() {
-    let bytes: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let rest = (0..200_000u32).flat_map(u32::to_le_bytes);
+    let bytes: Vec<u8> = Message::default()
+        .string(b"nix-archive-1")
+        .number(1)
+        .bytes()
+        .to_vec()
+        .into_iter()
+        .chain(rest)
+        .collect();
     let sent = bytes.clone();
+    let begun = Message::default()
+        .string(b"nix-archive-1")
+        .number(ERROR)
+        .string(b"Error");
+    let begun = begun
+        .number(0)
+        .string(b"Error")
+        .string(b"late")
+        .number(0)
+        .number(0);
     let served = Served::by(move |listener| {
         let mut peer = next(listener);
         peer.greet(NOW);
@@ -623,6 +641,12 @@ fn a_nar_is_passed_on_to_its_end() {
         let mut peer = next(listener);
         peer.greet(NOW);
         peer.answers(&about(38, "b"), &error("path is not valid"));
+        for late in [error("path is not valid"), begun, Message::of(14)] {
+            let mut peer = next(listener);
+            peer.greet(NOW);
+            peer.expects(&about(38, "b"));
+            peer.says(&[answer().bytes(), late.bytes()].concat());
+        }
     });
     let daemon = served.daemon();
     let mut found = Vec::new();
@@ -632,8 +656,14 @@ fn a_nar_is_passed_on_to_its_end() {
         .read_to_end(&mut found)
         .unwrap();
     assert!(found == bytes);
-    let error = daemon.nar(&object("b")).unwrap_err().to_string();
-    assert!(error.contains("path is not valid"), "{error}");
+    for expected in [
+        "path is not valid",
+        "path is not valid",
+        "0xe does not begin a NAR",
+    ] {
+        let error = daemon.nar(&object("b")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     served.end();
 }
 
