@@ -14,7 +14,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("bin", &["cli"]),
     (
         "cli",
-        &["layout", "backend", "check", "compare", "metadata"],
+        &[
+            "layout",
+            "backend",
+            "check",
+            "compare",
+            "metadata",
+            "operations",
+            "store",
+        ],
     ),
     (
         "check",
@@ -25,7 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),
     ("metadata", &["layout", "store"]),
-    ("operations", &["metadata", "store"]),
+    ("operations", &["layout", "metadata", "store"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),
