@@ -2,7 +2,7 @@
 //! Hashes in the spellings of Nix: `sha256:` with hexadecimal or base-32 digits, and `sha256-` with
 //! base 64 (SRI).
 //!
-//! Invariant: a [`Hash`] has exactly the bytes of its algorithm.
+//! Invariant: a [`struct@Hash`] has exactly the bytes of its algorithm.
 
 use super::base32;
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};

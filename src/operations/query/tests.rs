@@ -397,7 +397,7 @@ fn what_is_not_valid_is_an_error() {
             query.referrers(&set).map(drop),
             query.requisites(&set, plain).map(drop),
             query.referrers_closure(&set, plain).map(drop),
-            query.tree(&[none.clone()]).map(drop),
+            query.tree(std::slice::from_ref(&none)).map(drop),
             query.graph(&set).map(drop),
             query.table(&set, Columns::default()).map(drop),
             query.output_paths(&none).map(drop),
