@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What may be written on the command line, and the help that says so.
 
+pub(super) mod query;
+
 use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;

@@ -9,6 +9,13 @@ mod check;
 mod compare;
 mod log;
 mod mount;
+#[expect(
+    dead_code,
+    reason = "its commands wait for the source that joins both layers"
+)]
+mod query;
+#[cfg(test)]
+mod query_tests;
 mod request;
 mod run;
 mod status;

@@ -256,7 +256,6 @@ mod tests {
         }
     }
 
-    /// The same directory as NAR with SHA-1: only the digest of its NAR is needed.
     #[test]
     fn references_and_self_are_part_of_the_path() {
         // The derivation `top` of the derivations' tests, as Nix registered it.
@@ -333,15 +332,17 @@ mod tests {
 
     #[test]
     fn the_store_directory_is_part_of_the_path() {
-        let elsewhere = StoreDir::new(Path::new("/gnu/store")).unwrap();
         let address = ContentAddress::parse(&format!("text:{}", Sha256::of(b"hello"))).unwrap();
-        let made = for_content(&elsewhere, &address, "t", References::none()).unwrap();
-        assert_ne!(made.as_str(), "vqpn17r03lqabwk0wksgpbgy620zwfd4-t");
+        let made = |dir| {
+            let dir = StoreDir::new(Path::new(dir)).unwrap();
+            for_content(&dir, &address, "t", References::none()).unwrap()
+        };
+        assert_ne!(made("/gnu/store"), made("/nix/store"));
     }
 
     #[test]
     fn folding_keeps_every_byte() {
-        assert_eq!(compress(&[1, 2, 4, 8, 16], 2), [21, 10]);
+        assert_eq!(compress(&[1, 2, 5, 8, 16], 2), [20, 10]);
         assert_eq!(compress(&[1, 2], 3), [1, 2, 0]);
     }
 }

@@ -7,17 +7,22 @@
 //!
 //! * `closure`: what is reached from an object, in either direction, and the order of it.
 //! * `place`: which object a path is in.
-//! * `tree`, `graph`, `table`: the texts that are printed.
+//! * `answer`, `tree`, `graph`, `table`: the texts that are printed.
+//! * `text`: a derivation of which no metadata tells the outputs.
 
+mod answer;
 mod closure;
 mod graph;
 mod place;
 mod table;
+mod text;
 mod tree;
 
+pub use answer::Question;
 pub use closure::{Follow, Root};
 pub use place::Place;
 pub use table::Columns;
+pub use text::read_text;
 
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Source;

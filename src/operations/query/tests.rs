@@ -344,6 +344,48 @@ fn roots_are_those_that_keep_an_object() {
 }
 
 #[test]
+fn answers_in_the_words_of_nix() {
+    let memory = built();
+    let roots = || {
+        Ok(vec![Root {
+            link: "/r/b".into(),
+            target: name("2-b"),
+        }])
+    };
+    let answer = |question, objects: &[&str]| {
+        let objects: Vec<ObjectName> = objects.iter().map(|one| name(one)).collect();
+        short(&ask(&memory, |query| query.answer(question, &objects, &roots)).unwrap())
+    };
+    let plain = Follow::default();
+    for (question, objects, expected) in [
+        (Question::References, &["5-y", "1-a"][..], "2-b\n3-c\n9-z\n"),
+        (Question::Referrers, &["4-d", "3-c"], "2-b\n3-c\n1-a\n5-y\n"),
+        (
+            Question::Requisites(plain),
+            &["1-a"],
+            "4-d\n2-b\n3-c\n1-a\n",
+        ),
+        (Question::ReferrersClosure, &["1-a"], "1-a\n9-z\n5-y\n"),
+        (
+            Question::Deriver,
+            &["2-b", "4-d"],
+            "7-m.drv\nunknown-deriver\n",
+        ),
+        (Question::ValidDerivers, &["4-d"], ""),
+        (Question::Outputs, &["7-m.drv", "4-d"], "2-b\n8-n\n4-d\n"),
+        (Question::Size, &["5-y", "1-a"], "160\n160\n"),
+        (Question::Roots(plain), &["4-d"], "/r/b -> 2-b\n"),
+        (Question::Roots(plain), &["1-a"], ""),
+        (Question::Tree, &["4-d", "4-d"], "4-d\n4-d [...]\n"),
+    ] {
+        assert_eq!(answer(question, objects), expected, "{question:?}");
+    }
+    let digest = Sha256::of(b"5-y");
+    assert_eq!(answer(Question::Hash, &["5-y"]), format!("{digest}\n"));
+    assert!(answer(Question::Graph, &["4-d"]).starts_with("digraph G {\n\"4-d\" "));
+}
+
+#[test]
 fn what_is_not_valid_is_an_error() {
     let none = name("8-none");
     let set: BTreeSet<ObjectName> = [none.clone()].into();
@@ -355,7 +397,7 @@ fn what_is_not_valid_is_an_error() {
             query.referrers(&set).map(drop),
             query.requisites(&set, plain).map(drop),
             query.referrers_closure(&set, plain).map(drop),
-            query.tree(&[none.clone()]).map(drop),
+            query.tree(std::slice::from_ref(&none)).map(drop),
             query.graph(&set).map(drop),
             query.table(&set, Columns::default()).map(drop),
             query.output_paths(&none).map(drop),

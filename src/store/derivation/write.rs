@@ -6,6 +6,7 @@ use super::read::{DYNAMIC, IMPURE, PLAIN};
 use super::{Derivation, Output, Syntax, Wanted};
 use crate::store::dir::StoreDir;
 use crate::store::name::ObjectName;
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 
 pub(super) fn derivation(dir: &StoreDir, derivation: &Derivation) -> Vec<u8> {
@@ -46,15 +47,19 @@ pub(super) fn derivation(dir: &StoreDir, derivation: &Derivation) -> Vec<u8> {
         write_string(text, argument);
     });
     text_mut.push(b',');
-    write_list(text_mut, &derivation.environment, |text, (name, value)| {
+    write_environment(text_mut, &derivation.environment);
+    text.push(b')');
+    text
+}
+
+fn write_environment(text: &mut Vec<u8>, environment: &BTreeMap<Vec<u8>, Vec<u8>>) {
+    write_list(text, environment, |text, (name, value)| {
         text.push(b'(');
         write_string(text, name);
         text.push(b',');
         write_string(text, value);
         text.push(b')');
     });
-    text.push(b')');
-    text
 }
 
 fn write_output(dir: &StoreDir, text: &mut Vec<u8>, output: &Output) {
