@@ -33,3 +33,13 @@ fn url() {
 fn mountinfo() {
     each_seed("mountinfo", properties::mountinfo);
 }
+
+#[test]
+fn nar() {
+    each_seed("nar", properties::nar);
+}
+
+#[test]
+fn export() {
+    each_seed("export", properties::export);
+}

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts.
+//! What must hold for anything that comes from outside: mount options, store URLs, lists of mounts,
+//! archives, export streams.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
 //! break them; `tests/fuzz_seeds.rs` tries those of `seeds/`, with what was found before.
 
+mod export;
 mod mountinfo;
+mod nar;
 mod options;
 mod url;
 
 #[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use export::export;
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use mountinfo::mountinfo;
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use nar::nar;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use options::options;
 #[allow(unused_imports, reason = "each target has one property")]
