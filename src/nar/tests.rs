@@ -29,7 +29,7 @@ fn archive(inner: &[&str]) -> Vec<u8> {
     [words(&["nix-archive-1"]), words(inner)].concat()
 }
 
-fn entry<'a>(name: &'a str) -> [&'a str; 13] {
+fn entry(name: &str) -> [&str; 13] {
     let words = "entry ( name NAME node ( type regular contents CONTENT ) )";
     let mut out = [""; 13];
     for (to, word) in out.iter_mut().zip(words.split(' ')) {
@@ -112,6 +112,7 @@ fn spoilt(mut bytes: Vec<u8>, word: &str) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_nix_refuses_is_refused() {
     let file = archive(&["(", "type", "regular", "contents", "x", ")"]);
     let long = "n".repeat(256);
@@ -450,6 +451,7 @@ fn by_hand(
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn other_streams_are_refused() {
     let path = format!("/nix/store/{ONE}-o");
     let other = format!("/nix/store/{TWO}-o");
