@@ -35,6 +35,16 @@ fn mountinfo() {
 }
 
 #[test]
+fn nar() {
+    each_seed("nar", properties::nar);
+}
+
+#[test]
+fn export() {
+    each_seed("export", properties::export);
+}
+
+#[test]
 fn aterm() {
     each_seed("aterm", properties::aterm);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must hold for any text that comes from outside: mount options, store URLs, lists of mounts,
+//! What must hold for anything that comes from outside: mount options, store URLs, lists of mounts,
 //! archives, derivations, hashes, registrations, a daemon's answers.
 //!
 //! Each property takes bytes and panics if it does not hold. The fuzz targets look for bytes that
@@ -7,7 +7,9 @@
 
 mod aterm;
 mod base32;
+mod export;
 mod mountinfo;
+mod nar;
 mod options;
 mod registration;
 mod url;
@@ -18,7 +20,11 @@ pub(crate) use aterm::aterm;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use base32::base32;
 #[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use export::export;
+#[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use mountinfo::mountinfo;
+#[allow(unused_imports, reason = "each target has one property")]
+pub(crate) use nar::nar;
 #[allow(unused_imports, reason = "each target has one property")]
 pub(crate) use options::options;
 #[allow(unused_imports, reason = "each target has one property")]
