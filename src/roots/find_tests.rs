@@ -64,7 +64,7 @@ fn permanent_roots_are_found_as_nix_finds_them() {
         found.roots,
         expected.iter().map(|link| root(link, OBJECT)).collect()
     );
-    assert_eq!(found.stale, [stale.clone()]);
+    assert_eq!(found.stale, std::slice::from_ref(&stale));
     assert!(stale.symlink_metadata().is_ok());
     assert_eq!(world.permanent(Stale::Remove), found);
     assert!(stale.symlink_metadata().is_err());
