@@ -3,6 +3,7 @@
 //!
 //! Nix runs in a root folder (`scripts/nix-root`), in a pid namespace of its own; the test itself has
 //! the roots, the server and the locks outside of it, on the same directories.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 #[path = "../common/skip.rs"]
 mod skip;
