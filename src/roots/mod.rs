@@ -76,3 +76,14 @@ pub struct Root {
     /// The object.
     pub object: ObjectName,
 }
+
+#[cfg(test)]
+mod find_tests;
+#[cfg(test)]
+mod lock_tests;
+#[cfg(test)]
+mod server_tests;
+#[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
+mod temp_tests;

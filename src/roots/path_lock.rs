@@ -4,14 +4,14 @@
 //! Invariant: a lock counts only while its path leads to the locked file; whoever removes the file
 //! marks it, for those that wait with it open. Several are taken in the order of their names.
 
-use super::temp::GONE;
+use super::temp::{GONE, leads_to};
 use super::wait::{Hold, Interrupt, lock, try_lock};
 use crate::error::{Error, Result};
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// How often a lock file may be gone when its lock is ours, before the filesystem is at fault.
@@ -108,13 +108,5 @@ impl Drop for Held {
 
 /// Tells whether the locked `file` is what others will lock by `path`.
 fn is_current(file: &File, path: &Path) -> io::Result<bool> {
-    let own = file.metadata()?;
-    if own.len() != 0 {
-        return Ok(false);
-    }
-    match fs::symlink_metadata(path) {
-        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
-        Err(why) if why.kind() == ErrorKind::NotFound => Ok(false),
-        Err(why) => Err(why),
-    }
+    Ok(file.metadata()?.len() == 0 && leads_to(path, file)?)
 }

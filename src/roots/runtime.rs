@@ -25,7 +25,7 @@ const MAPS_COLUMNS: usize = 5;
 
 /// The directories whose children are store objects.
 #[derive(Debug, Clone)]
-pub struct StoreDirs(Vec<PathBuf>);
+pub struct StoreDirs(pub(super) Vec<PathBuf>);
 
 impl StoreDirs {
     /// The logical store directory, and others at which processes see the same objects: the merged

@@ -13,7 +13,7 @@ use crate::store::{ObjectName, StoreDir};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -177,17 +177,9 @@ impl Own {
         Err(Error::on("create temporary roots in", directory, why))
     }
 
-    /// Tells whether the path still leads to this file.
+    /// Tells whether collectors find this file.
     fn is_in_place(&self) -> Result<bool> {
-        let own = self
-            .file
-            .metadata()
-            .map_err(|why| failed(&self.path, why))?;
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
-            Err(why) if why.kind() == ErrorKind::NotFound => Ok(false),
-            Err(why) => Err(failed(&self.path, why)),
-        }
+        leads_to(&self.path, &self.file).map_err(|why| failed(&self.path, why))
     }
 
     /// Writes records. Half of one would spoil the next, and stop every collector: it is cut off.
@@ -241,13 +233,28 @@ fn remove_stale(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the locked `file`, and tells whoever waits for its lock that it is gone.
+/// Removes the locked `file`, and tells whoever waits for its lock that it is gone. The path may
+/// lead to another one by now: that of a new process with the number.
 pub(super) fn remove_and_mark(path: &Path, mut file: &File) -> Result<()> {
-    match fs::remove_file(path) {
+    let removed = match leads_to(path, file) {
+        Ok(true) => fs::remove_file(path),
+        other => other.map(drop),
+    };
+    match removed {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(failed(path, why)),
         Ok(()) | Err(_) => {}
     }
     file.write_all(GONE).map_err(|why| failed(path, why))
+}
+
+/// Tells whether `path` leads to the open `file`.
+pub(super) fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(false),
+        Err(why) => Err(why),
+    }
 }
 
 /// Creates and locks the file; `None` if somebody was faster, or a collector took it for a dead
@@ -271,6 +278,6 @@ fn create_locked(path: &Path, interrupt: &Interrupt) -> Result<Option<File>> {
     Ok((bytes == 0).then_some(file))
 }
 
-fn failed(path: &Path, why: std::io::Error) -> Error {
+fn failed(path: &Path, why: io::Error) -> Error {
     Error::on("keep temporary roots in", path, why)
 }
