@@ -124,7 +124,6 @@ fn what_is_made_is_found() {
             .count(),
         1
     );
-    // Computed by Nix for this link.
     add_indirect_root(&world.state, Path::new("/home/u//./result")).unwrap();
     let hash = crate::store::Hash::of(crate::store::Algorithm::Sha1, b"/home/u/result");
     let auto = world.state.join("gcroots/auto").join(hash.base32());

@@ -127,7 +127,7 @@ fn what_an_overlong_line_ends_with_is_no_root() {
     let serving = serving();
     let _server = serving.start();
     let mut stream = serving.call();
-    // The pause lets the server forget the start of the line.
+    // Another caller is served in between.
     stream.write_all(&vec![b'x'; LINE_MAX_BYTES * 5]).unwrap();
     serving
         .world
