@@ -28,7 +28,7 @@ mod tests;
 pub use canonical::{Links, canonicalise};
 pub use dump::{dump, hash_tree};
 pub use export::{ExportReader, ExportWriter, Exported, MAX_REFERENCES};
-pub use modulo::{MAX_SELF_REFERENCES, ModuloHasher};
+pub use modulo::{MAX_SELF_REFERENCES, Modulo, ModuloHasher};
 pub use order::dependencies_first;
 pub use place::Place;
 pub use reader::{MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, read};
