@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Long work on one tree, ended early by an interrupt.
+//!
+//! Invariant: it is asked about at every name and every piece of a file, so that neither many small
+//! files nor a large one keep anybody waiting.
+
+use crate::error::Result;
+use crate::nar::{FileHead, Sink};
+use crate::roots::Interrupt;
+
+/// Passes on what it is told, and fails once the interrupt is there.
+#[derive(Debug)]
+pub(in crate::operations) struct Watched<'a, S> {
+    sink: &'a mut S,
+    interrupt: &'a Interrupt,
+    what: &'a str,
+}
+
+impl<'a, S: Sink> Watched<'a, S> {
+    /// Watches the work of `sink`, which `what` names in the error ("add /nix/store/...").
+    pub(in crate::operations) fn new(
+        sink: &'a mut S,
+        interrupt: &'a Interrupt,
+        what: &'a str,
+    ) -> Watched<'a, S> {
+        Watched {
+            sink,
+            interrupt,
+            what,
+        }
+    }
+}
+
+impl<S: Sink> Sink for Watched<'_, S> {
+    fn directory(&mut self) -> Result<()> {
+        self.sink.directory()
+    }
+
+    fn entry(&mut self, name: &[u8]) -> Result<()> {
+        self.interrupt.check(self.what)?;
+        self.sink.entry(name)
+    }
+
+    fn end_directory(&mut self) -> Result<()> {
+        self.sink.end_directory()
+    }
+
+    fn file(&mut self, head: FileHead) -> Result<()> {
+        self.sink.file(head)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.interrupt.check(self.what)?;
+        self.sink.data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.sink.end_file()
+    }
+
+    fn symlink(&mut self, target: &[u8]) -> Result<()> {
+        self.sink.symlink(target)
+    }
+}
