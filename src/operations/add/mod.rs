@@ -9,7 +9,7 @@
 //! * `swap`: the same, in place of one that is there.
 //! * `content`: what a content address says of a tree.
 //! * `file`: what is added, read from anywhere, and the object that it makes.
-//! * `watched`: long work that ends when it is interrupted.
+//! * `watched`: long work, and waits for input, that end when they are interrupted.
 
 mod content;
 mod file;
@@ -18,8 +18,9 @@ mod swap;
 mod watched;
 
 pub use file::{Recipe, add, plan};
-pub(super) use put::{Merged, keep, lock, settle};
+pub(super) use put::{Merged, in_upper, keep, lock, settle};
 pub use put::{Put, put};
 pub use swap::replace;
 pub(super) use swap::{Made, put_made};
+pub use watched::Interruptible;
 pub(super) use watched::Watched;

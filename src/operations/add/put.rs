@@ -61,7 +61,7 @@ pub(super) fn put_with(
     info: &PathInfo,
     make: impl FnOnce(&mut Store, &Place<'_>) -> Result<()>,
 ) -> Result<Put> {
-    keep(store, info)?;
+    keep(store, &info.name, &info.references)?;
     if settle(store, &info.name)? {
         return Ok(Put::Present);
     }
@@ -129,9 +129,13 @@ pub(super) fn check_archive(info: &PathInfo, hash: Sha256, size: u64, what: &str
 }
 
 /// Keeps an object and all that it refers to from being collected while it is made.
-pub(in crate::operations) fn keep(store: &Store, info: &PathInfo) -> Result<()> {
-    store.keep(&info.name)?;
-    info.others().try_for_each(|other| store.keep(other))
+pub(in crate::operations) fn keep(
+    store: &Store,
+    name: &ObjectName,
+    references: &BTreeSet<ObjectName>,
+) -> Result<()> {
+    store.keep(name)?;
+    references.iter().try_for_each(|other| store.keep(other))
 }
 
 /// Locks objects, of which there are temporary roots.
@@ -199,7 +203,7 @@ fn copy_up(store: &mut Store, name: &ObjectName) -> Result<()> {
 }
 
 /// Tells whether the upper directory has the name.
-fn in_upper(store: &Store, name: &ObjectName) -> Result<bool> {
+pub(in crate::operations) fn in_upper(store: &Store, name: &ObjectName) -> Result<bool> {
     exists(&store.layout().upper.join(name.as_str()))
 }
 
@@ -241,6 +245,11 @@ impl Merged {
         let dir = store.merged().try_clone_to_owned();
         let dir = dir.map_err(|why| Error::on("open merged directory", &path, why))?;
         Ok(Merged { dir, path })
+    }
+
+    /// Tells whether there is anything of this name.
+    pub(in crate::operations) fn has(&self, name: &ObjectName) -> Result<bool> {
+        exists(&self.path.join(name.as_str()))
     }
 
     /// Returns the place of an object.

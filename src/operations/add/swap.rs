@@ -82,7 +82,7 @@ pub(in crate::operations) fn put_made(
 /// # Errors
 /// As [`super::put`]; and where the object is the lower's, unless the view lets those be replaced.
 pub fn replace(store: &mut Store, info: &PathInfo, archive: &mut dyn Read) -> Result<()> {
-    keep(store, info)?;
+    keep(store, &info.name, &info.references)?;
     let _locks = lock(store, [&info.name])?;
     let made = Made::begin(store)?;
     let interrupt = store.interrupt().clone();
