@@ -97,11 +97,11 @@ pub(super) fn copy_up(wanted: &ManyArgs) -> Result<u8> {
 /// Writes what is registered.
 pub(super) fn dump_db(wanted: &DumpDbArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
-    let names = match wanted.paths.is_empty() {
+    let names: Option<Vec<_>> = match wanted.paths.is_empty() {
         true => None,
         false => Some(objects(&store_dir(&layout)?, &layout, &wanted.paths)?),
     };
-    registration::dump(&layout, names.as_ref(), io::stdout().lock())?;
+    registration::dump(&layout, names.as_deref(), io::stdout().lock())?;
     Ok(0)
 }
 
@@ -139,7 +139,7 @@ fn register_input(store: Option<&OsStr>, form: Form, wish: registration::Wish) -
 /// Makes objects valid; prints their store paths.
 pub(super) fn seal(wanted: &SealArgs) -> Result<u8> {
     let (mut store, _) = open(wanted.at.store.as_deref())?;
-    let names = objects(store.dir(), store.layout(), &wanted.paths)?;
+    let names: BTreeSet<_> = objects(store.dir(), store.layout(), &wanted.paths)?;
     let mut done = Done::new("sealing", Some(names.len()), &wanted.at)?;
     for (name, _) in operations::seal(&mut store, &names)? {
         done.with(&store, &name)?;
@@ -174,7 +174,11 @@ fn read_key(path: &Path) -> Result<SecretKey> {
 }
 
 /// The objects that the words of a command line mean.
-fn objects(dir: &StoreDir, layout: &Layout, words: &[PathBuf]) -> Result<BTreeSet<ObjectName>> {
+fn objects<All: FromIterator<ObjectName>>(
+    dir: &StoreDir,
+    layout: &Layout,
+    words: &[PathBuf],
+) -> Result<All> {
     let cwd = cwd()?;
     let place = Place {
         dir,

@@ -13,7 +13,7 @@ use crate::metadata::{Source, open_union};
 use crate::nar::{Links, canonicalise, hash_tree};
 use crate::store::registration::{Form, Parser, Registration};
 use crate::store::{ObjectName, PathInfo, StoreDir};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Write};
 
 /// Longest line, in bytes: what the system takes as a path, and a line break.
@@ -28,17 +28,13 @@ pub struct Wish {
     pub canonicalise: bool,
 }
 
-/// Writes what is registered of `names`, or of everything in the upper database.
-pub fn dump(
-    layout: &Layout,
-    names: Option<&BTreeSet<ObjectName>>,
-    mut out: impl Write,
-) -> Result<()> {
+/// Writes what is registered of `names`, in their order, or of everything in the upper database.
+pub fn dump(layout: &Layout, names: Option<&[ObjectName]>, mut out: impl Write) -> Result<()> {
     let dir = store_dir(layout)?;
     let metadata = open_union(layout)?;
-    let everything = match (names, metadata.upper()) {
-        (None, Some(upper)) => upper.all_valid()?,
-        _ => BTreeSet::new(),
+    let everything: Vec<ObjectName> = match (names, metadata.upper()) {
+        (None, Some(upper)) => upper.all_valid()?.into_iter().collect(),
+        _ => Vec::new(),
     };
     for name in names.unwrap_or(&everything) {
         let Some(info) = metadata.path_info(name)? else {

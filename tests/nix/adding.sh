@@ -66,7 +66,6 @@ step "a derivation has its outputs"
 nix-instantiate --store "local?root=$other" "$world" -A top >$tmp/drv 2>$tmp/log
 drv=$(sed 's/!.*//' $tmp/drv | head -n 1)
 for path in $(nix_alone -qR "$drv"); do
-    overstore query --help >/dev/null 2>&1 || true
     options=()
     for reference in $(nix_alone -q --references "$path"); do options+=(--reference "$reference"); done
     case $path in
@@ -132,6 +131,8 @@ same "$(cat $tmp/imported)" "$(printf '%s\n' $closure "$tree" | sort)" "what was
 for path in "$app" "$tree"; do sealed "$path"; done
 absent "$(in_upper "$base")"
 
+nix_alone --export "$(nix_alone --add $src/large)" >$tmp/theirs-large
+
 step "a damaged stream leaves nothing"
 store --delete "$app" >/dev/null
 head -c $(($(stat -c %s $tmp/export) / 2)) $tmp/export >$tmp/half
@@ -152,9 +153,16 @@ url2="$url&state=$tmp/state2" url3="$url&state=$tmp/state3"
 url2=${url2/&state=$state/} url3=${url3/&state=$state/}
 overstore load-db --store "$url2" <$tmp/dump
 nix-store --store "$url3" --load-db <$tmp/dump
+# A dump has no content addresses, signatures and origins: Nix loses what it knew of them.
+said() { rows "$@" | sed 's/^\(row|[^|]*|[^|]*|[^|]*\)|.*/\1/'; }
 for path in $(sqlite3 $db "select path from ValidPaths"); do
-    same "$(rows $tmp/state2/db/db.sqlite "$path")" "$(rows $tmp/state3/db/db.sqlite "$path")" \
+    same "$(said $tmp/state2/db/db.sqlite "$path")" "$(said $tmp/state3/db/db.sqlite "$path")" \
         "loaded rows of $path"
+done
+overstore load-db <$tmp/dump
+for path in "$tree" "$doubled" "$base"; do
+    same "$(rows $db "$path" | grep -c 'fixed:r')" "$([ "$path" = "$base" ] && echo 0 || echo 1)" \
+        "content address of $path after loading"
 done
 nix-store --store "$url2" --dump-db >$tmp/theirs
 file_same $tmp/theirs $tmp/dump
@@ -243,6 +251,31 @@ same "$(sort -u $tmp/added | wc -l)" 200 "objects"
 finds_none
 tidy
 
+step "a store that may not be written says so"
+fails overstore add --store "$url&read-only=true" $src/file
+grep -q read-only $tmp/fails.log || die "$(cat $tmp/fails.log)"
+
 collect
 step "unmount"
 unmount_merged
+fails overstore add $src/file
+grep -q 'overstore mount' $tmp/fails.log || die "$(cat $tmp/fails.log)"
+
+# The kernel's layers must be of one filesystem, and a plain user cannot mount a small one.
+[ "$MODE" = root ] && fuse_only || exit 0
+step "a full disk leaves nothing, and the store goes on"
+mkdir $tmp/small $tmp/small/upper
+mount -t tmpfs -o size=8m tmpfs $tmp/small
+mkdir $tmp/small/upper
+url4="local-overlay://?root=$root&lower-store=$lower_url&upper-layer=$tmp/small/upper&state=$tmp/state4"
+export OVERSTORE_STORE=$url4
+overstore mount "$url4"
+fails overstore add $src/large
+grep -q 'No space' $tmp/fails.log || die "$(cat $tmp/fails.log)"
+fails overstore import <$tmp/theirs-large
+same "$(ls -A $tmp/small/upper | grep -vx .links || true)" "" "left on the full disk"
+path=$(overstore add $src/tree)
+nix-store --store "$url4" --check-validity "$path"
+nix-store --store "$url4" --verify --check-contents
+unmount_merged
+umount $tmp/small

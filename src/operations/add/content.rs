@@ -46,8 +46,8 @@ pub(super) fn check(info: &PathInfo, place: &Place<'_>, path: &Path) -> Result<(
     Err(Error::new(Kind::Corrupt, what, why).hint("get it again from where it came from"))
 }
 
-/// Takes one file, and nothing else: its content is hashed, and passed on as that of a file that
-/// nobody may execute.
+/// Takes one file, and nothing else: its content is hashed. Whether it is executable is passed on,
+/// as Nix does, although the hash does not tell it.
 pub(super) struct Single<'p, S> {
     hasher: Hasher,
     sink: S,
@@ -86,10 +86,7 @@ impl<S: Sink> Sink for Single<'_, S> {
     }
 
     fn file(&mut self, head: FileHead) -> Result<()> {
-        self.sink.file(FileHead {
-            executable: false,
-            ..head
-        })
+        self.sink.file(head)
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<()> {
