@@ -160,10 +160,7 @@ for path in $(sqlite3 $db "select path from ValidPaths"); do
         "loaded rows of $path"
 done
 overstore load-db <$tmp/dump
-for path in "$tree" "$doubled" "$base"; do
-    same "$(rows $db "$path" | grep -c 'fixed:r')" "$([ "$path" = "$base" ] && echo 0 || echo 1)" \
-        "content address of $path after loading"
-done
+rows $db "$(lower_path tools)" | grep -q 'fixed:r:sha256' || die "the content address is lost"
 nix-store --store "$url2" --dump-db >$tmp/theirs
 file_same $tmp/theirs $tmp/dump
 overstore dump-db --store "$url3" >$tmp/ours
