@@ -46,9 +46,9 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    trixie: objects builds exchange inside underneath repair;
+    trixie: objects builds exchange adding inside underneath repair;
         by the kernel: kernel cross;
-    sid: objects builds exchange inside underneath repair;
+    sid: objects builds exchange adding inside underneath repair;
         by the kernel: kernel cross;
 }
 

@@ -26,7 +26,7 @@ mod writer;
 mod tests;
 
 pub use canonical::{Links, canonicalise};
-pub use dump::{dump, hash_tree};
+pub use dump::{dump, hash_tree, tell};
 pub use export::{ExportReader, ExportWriter, Exported, MAX_REFERENCES};
 pub use modulo::{MAX_SELF_REFERENCES, Modulo, ModuloHasher};
 pub use order::dependencies_first;
@@ -35,7 +35,7 @@ pub use reader::{MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, read};
 pub use remove::{Freed, remove_tree};
 pub use restore::{Restorer, restore};
 pub use scan::Scanner;
-pub use sink::{Discard, FileHead, Sink};
+pub use sink::{Both, Discard, FileHead, Sink};
 pub use tee::{Fan, NarHasher, Tee};
 pub use wire::Input;
 pub use writer::Writer;
