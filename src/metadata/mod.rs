@@ -15,6 +15,7 @@
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
+//! * `graph`: all rows of the upper database at once, for who collects.
 //! * `union`: the upper database and the lower store, asked as one store.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
@@ -23,6 +24,7 @@ mod columns;
 mod copy_up;
 mod database;
 mod directories;
+mod graph;
 mod local;
 mod lock;
 pub mod lower;
@@ -37,6 +39,8 @@ mod union;
 mod upper;
 
 pub use change::{Change, Registration, is_in_use};
+pub use directories::remove_ballast;
+pub use graph::Graph;
 pub use local::Local;
 pub use read::Reader;
 pub use realisation::Realisation;

@@ -6,8 +6,12 @@
 //!
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
+//! * `gc`: what is dead, or told to go, is deleted from the upper.
+//! * `optimise`: duplicates of the lower go, equal files become links of one.
 
+pub mod gc;
 mod opened;
+pub mod optimise;
 pub mod query;
 
 pub use opened::{Store, read_file, store_dir};
