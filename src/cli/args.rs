@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What may be written on the command line, and the help that says so.
 
+pub(super) mod collecting;
+
 use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -52,6 +54,10 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
     Compare(CompareArgs),
+    Gc(collecting::GcArgs),
+    Delete(collecting::DeleteArgs),
+    #[command(alias = "optimize")]
+    Optimise(collecting::OptimiseArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.

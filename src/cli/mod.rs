@@ -6,6 +6,7 @@
 
 mod args;
 mod check;
+mod collecting;
 mod compare;
 mod log;
 mod mount;
@@ -47,6 +48,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Compare(wanted) => compare::compare(&wanted),
+        Command::Gc(wanted) => collecting::gc(&wanted),
+        Command::Delete(wanted) => collecting::delete(&wanted),
+        Command::Optimise(wanted) => collecting::optimise(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -102,7 +106,8 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare",
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "gc", "delete",
+        "optimise",
     ];
     known.into_iter().find(|name| given == name)
 }
