@@ -232,8 +232,8 @@ fn show(bar: &ProgressBar, step: Step<'_>) {
 
 /// One line on a terminal's standard error, nothing elsewhere.
 fn bar(template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new(0).with_style(style);
     bar.enable_steady_tick(TICK);
     bar

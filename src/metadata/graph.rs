@@ -82,11 +82,7 @@ fn read(rows: &Rows<'_>) -> Result<Graph> {
     Ok(graph)
 }
 
-fn each(
-    rows: &Rows<'_>,
-    query: &str,
-    mut take: impl FnMut(&Row<'_>) -> Result<()>,
-) -> Result<()> {
+fn each(rows: &Rows<'_>, query: &str, mut take: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
     let mut query = rows.prepare(query)?;
     let mut found = query.query([]).map_err(|why| rows.unread(&why))?;
     while let Some(row) = found.next().map_err(|why| rows.unread(&why))? {

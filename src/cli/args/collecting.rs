@@ -129,7 +129,15 @@ mod tests {
         assert_eq!(bytes("12"), Ok(12));
         assert_eq!(bytes("2k"), Ok(2048));
         assert_eq!(bytes("3T"), Ok(3 << 40));
-        for wrong in ["", "K", "-1", "+1", "1KB", "99999999999999999999", "99999999T"] {
+        for wrong in [
+            "",
+            "K",
+            "-1",
+            "+1",
+            "1KB",
+            "99999999999999999999",
+            "99999999T",
+        ] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }

@@ -191,8 +191,7 @@ impl Task<'_> {
         tell: &mut dyn FnMut(Step<'_>),
     ) -> Result<()> {
         let (world, found, kept) = (self.world, self.found, self.kept);
-        let order =
-            world.dead_in_order(|number| is_dead(world, kept, world.name(number)));
+        let order = world.dead_in_order(|number| is_dead(world, kept, world.name(number)));
         let rowless = found
             .objects
             .iter()

@@ -41,8 +41,10 @@ impl Sides {
         };
         let Some(merged) = open(&merged_path)? else {
             // A view that is about to show it, or the user's own directory.
-            return Err(Error::on("open", merged_path, "the upper has it, the view has not")
-                .hint("overstore sync"));
+            return Err(
+                Error::on("open", merged_path, "the upper has it, the view has not")
+                    .hint("overstore sync"),
+            );
         };
         let lower = open(&lower_path)?;
         Ok(Some(Sides {
@@ -70,7 +72,8 @@ impl Sides {
 
     /// Refuses a lower that cannot be told from the view, which is mounted over it.
     pub(in crate::operations) fn refuse_covered(&self) -> Result<()> {
-        let identity = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
+        let identity =
+            |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
         let Some(lower) = &self.lower else {
             return Ok(());
         };
@@ -79,8 +82,10 @@ impl Sides {
             (Err(errno), _) | (_, Err(errno)) => Err(self.failed("stat", b"", errno)),
             _ => {
                 let why = "the view covers the lower store directory";
-                Err(Error::on("tell apart the layers of", &self.merged_path, why)
-                    .hint("name the lower by another path, such as a bind mount of it"))
+                Err(
+                    Error::on("tell apart the layers of", &self.merged_path, why)
+                        .hint("name the lower by another path, such as a bind mount of it"),
+                )
             }
         }
     }

@@ -19,7 +19,11 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    fn open(upper: BorrowedFd<'_>, merged: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Pair> {
+    fn open(
+        upper: BorrowedFd<'_>,
+        merged: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> rustix::io::Result<Pair> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Pair {
             upper: rustix::fs::openat(upper, name, flags, Mode::empty())?,

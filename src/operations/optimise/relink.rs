@@ -67,7 +67,10 @@ impl Relinker {
     fn file(&mut self, top: &Sides, file: &File<'_>) -> Result<Option<u64>> {
         let stat = &file.stat;
         if stat.st_mode & OWNER_MAY_WRITE != 0 {
-            log::warn!("skipping suspicious writable file {}", file.name.escape_ascii());
+            log::warn!(
+                "skipping suspicious writable file {}",
+                file.name.escape_ascii()
+            );
             return Ok(None);
         }
         if stat.st_nlink > 1 && self.known.contains(&stat.st_ino) {
@@ -216,4 +219,3 @@ fn failed(verb: &str, name: &[u8], errno: Errno) -> Error {
     let why = std::io::Error::from(errno);
     Error::environment(format!("{verb} {}", name.escape_ascii()), why)
 }
-
