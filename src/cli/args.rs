@@ -2,6 +2,7 @@
 //! What may be written on the command line, and the help that says so.
 
 pub(super) mod adding;
+pub(super) mod collecting;
 pub(super) mod query;
 
 use crate::backend::kernel::Choice;
@@ -74,6 +75,10 @@ pub(super) enum Command {
     Seal(adding::SealArgs),
     /// Signs objects
     Sign(adding::SignArgs),
+    Gc(collecting::GcArgs),
+    Delete(collecting::DeleteArgs),
+    #[command(alias = "optimize")]
+    Optimise(collecting::OptimiseArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.

@@ -7,6 +7,7 @@
 mod adding;
 mod args;
 mod check;
+mod collecting;
 mod compare;
 mod log;
 mod mount;
@@ -64,6 +65,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Register(wanted) => adding::register(&wanted),
         Command::Seal(wanted) => adding::seal(&wanted),
         Command::Sign(wanted) => adding::sign(&wanted),
+        Command::Gc(wanted) => collecting::gc(&wanted),
+        Command::Delete(wanted) => collecting::delete(&wanted),
+        Command::Optimise(wanted) => collecting::optimise(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -120,7 +124,8 @@ fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
         "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "add", "import",
-        "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign",
+        "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign", "gc", "delete",
+        "optimise",
     ];
     known.into_iter().find(|name| given == name)
 }

@@ -17,6 +17,18 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// The ballast that a collector removes first, so that it can write on a full disk.
 const RESERVED_BYTES: u64 = 8 << 20;
 
+/// Removes the ballast in `state`, so that a collector has room to write; whoever opens the database
+/// next makes it again.
+pub fn remove_ballast(state: &Path) {
+    let path = state.join("db/reserved");
+    match std::fs::remove_file(&path) {
+        Err(why) if why.kind() != ErrorKind::NotFound => {
+            log::debug!("remove {}: {why}", path.display());
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// Creates what is missing below `state`.
 pub(super) fn create(state: &Path) -> Result<()> {
     for name in ["profiles", "profiles/per-user", "temproots", "db"] {

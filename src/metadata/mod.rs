@@ -17,6 +17,7 @@
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
 //! * `held`: no database is open for reading and for writing in one process.
+//! * `graph`: all rows of the upper database at once, for who collects.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod change;
@@ -24,6 +25,7 @@ mod columns;
 mod copy_up;
 mod database;
 mod directories;
+mod graph;
 mod held;
 mod local;
 mod lock;
@@ -39,6 +41,8 @@ mod union;
 mod upper;
 
 pub use change::{Change, Registration, is_in_use};
+pub use directories::remove_ballast;
+pub use graph::Graph;
 pub use local::Local;
 pub use read::Reader;
 pub use realisation::Realisation;

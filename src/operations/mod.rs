@@ -11,11 +11,15 @@
 //! * `sign`: signatures added to what is registered.
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
+//! * `gc`: what is dead, or told to go, is deleted from the upper.
+//! * `optimise`: duplicates of the lower go, equal files become links of one.
 
 pub mod add;
 mod export;
+pub mod gc;
 mod import;
 mod opened;
+pub mod optimise;
 pub mod query;
 pub mod registration;
 mod seal;

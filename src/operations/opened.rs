@@ -143,6 +143,11 @@ impl Store {
         self.view.as_deref().map_or(Ok(()), status::sync)
     }
 
+    /// Whether a view of these layers is mounted, which can be told of changes.
+    pub fn has_view(&self) -> bool {
+        self.view.is_some()
+    }
+
     /// Returns the outputs with known paths that the text of a derivation tells; nothing for other
     /// objects.
     pub fn known_outputs(&self, name: &ObjectName) -> Result<Outputs> {

@@ -34,7 +34,7 @@ mod wait;
 pub use gc_lock::GcLock;
 pub use link::{add_indirect_root, add_permanent_root};
 pub use others::find_temp_roots;
-pub use path_lock::PathLocks;
+pub use path_lock::{PathLocks, remove_abandoned_lock};
 pub use permanent::{Permanent, Stale, find_permanent_roots};
 pub use protected::{Deleting, Protected};
 pub use roots_daemon::ask_roots_daemon;
@@ -59,6 +59,11 @@ impl HashPart {
         let mut bytes = [0; HASH_PART_BYTES];
         bytes.copy_from_slice(name.hash_part().as_bytes());
         HashPart(bytes)
+    }
+
+    /// Returns its digits.
+    pub fn text(&self) -> String {
+        self.0.escape_ascii().to_string()
     }
 }
 

@@ -4,13 +4,13 @@
 //! Invariant: a lock counts only while its path leads to the locked file; whoever removes the file
 //! marks it, for those that wait with it open. Several are taken in the order of their names.
 
-use super::temp::{GONE, leads_to};
+use super::temp::{GONE, leads_to, remove_and_mark};
 use super::wait::{Hold, Interrupt, lock, try_lock};
 use crate::error::{Error, Result};
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -109,4 +109,26 @@ impl Drop for Held {
 /// Tells whether the locked `file` is what others will lock by `path`.
 fn is_current(file: &File, path: &Path) -> io::Result<bool> {
     Ok(file.metadata()?.len() == 0 && leads_to(path, file)?)
+}
+
+/// Removes the lock file `path`, whose object nobody wants; `false` if somebody has its lock.
+pub fn remove_abandoned_lock(path: &Path) -> Result<bool> {
+    let failed = |why: io::Error| Error::on("remove lock file", path, why);
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(|why| failed(io::Error::other(why)))?;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).custom_flags(flags);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(why) => return Err(failed(why)),
+    };
+    if !try_lock(&file, path, Hold::Exclusive)? {
+        return Ok(false);
+    }
+    // Somebody may have replaced it; the next collector meets that one.
+    if is_current(&file, path).map_err(failed)? {
+        remove_and_mark(path, &file)?;
+    }
+    Ok(true)
 }

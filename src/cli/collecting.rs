@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `overstore gc`, `overstore delete`, `overstore optimise`.
+
+use super::args::collecting::{DeleteArgs, GcArgs, OptimiseArgs};
+use super::request;
+use crate::backend::status::json_path;
+use crate::error::{Error, Kind, Result};
+use crate::layout::Layout;
+use crate::operations::gc::{self, Limits, Refusal, Step, Survey};
+use crate::operations::{Store, optimise};
+use crate::roots::Interrupt;
+use crate::store::{ObjectName, StoreDir};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often the line on the terminal is drawn; short work ends without one.
+const TICK: Duration = Duration::from_millis(500);
+/// Symlinks that are followed to an object.
+const LINKS_MAX: usize = 40;
+
+/// Collects garbage, or tells what there is.
+pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
+    let mut store = open(wanted.store.as_deref())?;
+    if wanted.print_roots {
+        return print_roots(&store, wanted.json);
+    }
+    if wanted.print_live || wanted.print_dead || wanted.dry_run {
+        let survey = gc::survey(&store, wanted.keep())?;
+        super::print(survey_text(wanted, store.dir(), &survey).as_bytes())?;
+        return Ok(0);
+    }
+    let bar = bar("collecting: {pos} of {len} names, {msg}, {elapsed}");
+    let limits = Limits {
+        max_freed: wanted.max_freed,
+    };
+    let report = gc::collect(&mut store, wanted.keep(), limits, &mut |step| {
+        show(&bar, step);
+    });
+    bar.finish_and_clear();
+    finish(report?, wanted.json, json!([]))
+}
+
+/// Deletes single objects.
+pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
+    let mut store = open(wanted.store.as_deref())?;
+    let names = wanted
+        .paths
+        .iter()
+        .map(|path| object(store.dir(), store.layout(), path));
+    let request = gc::Request {
+        names: names.collect::<Result<_>>()?,
+        ignore_liveness: wanted.ignore_liveness,
+        dry_run: wanted.dry_run,
+    };
+    let bar = bar("deleting: {pos} of {len} objects, {msg}, {elapsed}");
+    let done = gc::delete(&mut store, &request, &mut |step| show(&bar, step));
+    bar.finish_and_clear();
+    match done? {
+        Ok(report) if wanted.dry_run && !wanted.json => {
+            let text: String = report.deleted.iter().map(|path| line(path)).collect();
+            super::print(text.as_bytes())?;
+            Ok(0)
+        }
+        Ok(report) => finish(report, wanted.json, json!([])),
+        Err(refusals) => refused(store.dir(), &refusals, wanted.json),
+    }
+}
+
+/// Drops duplicates and links equal files.
+pub(super) fn optimise(wanted: &OptimiseArgs) -> Result<u8> {
+    let mut store = open(wanted.store.as_deref())?;
+    let bar = bar("optimising: {pos} of {len} objects, {msg}, {elapsed}");
+    let report = optimise::optimise(&mut store, &mut |step| match step {
+        optimise::Step::Found(count) => bar.set_length(count as u64),
+        optimise::Step::At(name) => {
+            bar.inc(1);
+            bar.set_message(name.display().to_string());
+        }
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    let paths = |names: &[ObjectName]| -> Vec<Value> {
+        names.iter().map(|name| path(store.dir(), name)).collect()
+    };
+    let text = match wanted.json {
+        true => format!(
+            "{:#}\n",
+            json!({
+                "dropped": paths(&report.dropped),
+                "dropped-bytes": report.dropped_bytes,
+                "differing": paths(&report.differing),
+                "linked-files": report.linked,
+                "linked-bytes": report.linked_bytes,
+                "complete": report.stopped.is_none(),
+            })
+        ),
+        false => format!(
+            "{} freed by dropping {} duplicates of the lower store\n\
+             {} freed by hard-linking {} files\n",
+            mebibytes(report.dropped_bytes),
+            report.dropped.len(),
+            mebibytes(report.linked_bytes),
+            report.linked
+        ),
+    };
+    super::print(text.as_bytes())?;
+    match report.stopped {
+        Some(why) => Err(why),
+        None => Ok(u8::from(!report.differing.is_empty())),
+    }
+}
+
+fn open(url: Option<&OsStr>) -> Result<Store> {
+    let layout = request::for_query(url)?;
+    Store::open(&layout, Interrupt::on_signals()?)
+}
+
+fn print_roots(store: &Store, as_json: bool) -> Result<u8> {
+    let roots = gc::roots(store)?;
+    let text = match as_json {
+        true => {
+            let roots = roots.iter().map(|root| {
+                json!({
+                    "link": json_path(&root.link),
+                    "path": path(store.dir(), &root.object),
+                })
+            });
+            format!("{:#}\n", Value::from_iter(roots))
+        }
+        false => roots
+            .iter()
+            .map(|root| {
+                let object = store.dir().store_path(&root.object);
+                format!("{} -> {}\n", shown(&root.link), shown(&object))
+            })
+            .collect(),
+    };
+    super::print(text.as_bytes())?;
+    Ok(0)
+}
+
+fn survey_text(wanted: &GcArgs, dir: &StoreDir, survey: &Survey) -> String {
+    if wanted.json {
+        let live: Vec<Value> = survey.live.iter().map(|name| path(dir, name)).collect();
+        let dead = survey.dead.iter().map(|path| json_path(path));
+        let all = json!({
+            "live": live,
+            "dead": Value::from_iter(dead),
+            "dead-bytes": survey.dead_bytes,
+        });
+        return format!("{all:#}\n");
+    }
+    if wanted.print_live {
+        let live = survey.live.iter();
+        return live.map(|name| line(&dir.store_path(name))).collect();
+    }
+    let mut text: String = survey.dead.iter().map(|path| line(path)).collect();
+    if wanted.dry_run {
+        text += &format!(
+            "{} store paths would be deleted, {} freed\n",
+            survey.dead.len(),
+            mebibytes(survey.dead_bytes)
+        );
+    }
+    text
+}
+
+/// Tells what was done, also where it ended early.
+fn finish(report: gc::Report, as_json: bool, refused: Value) -> Result<u8> {
+    let text = match as_json {
+        true => {
+            let deleted = report.deleted.iter().map(|path| json_path(path));
+            let in_use = report.in_use.iter().map(|name| name.as_str());
+            let all = json!({
+                "deleted": Value::from_iter(deleted),
+                "bytes-freed": report.bytes_freed,
+                "rows-dropped": report.rows_dropped,
+                "links-removed": report.links_removed,
+                "in-use": Value::from_iter(in_use),
+                "failed": report.failed,
+                "refused": refused,
+                "complete": report.stopped.is_none(),
+            });
+            format!("{all:#}\n")
+        }
+        false => format!(
+            "{} store paths deleted, {} freed\n",
+            report.deleted.len(),
+            mebibytes(report.bytes_freed)
+        ),
+    };
+    super::print(text.as_bytes())?;
+    match report.stopped {
+        Some(why) => Err(why),
+        None => Ok(0),
+    }
+}
+
+fn refused(dir: &StoreDir, refusals: &[Refusal], as_json: bool) -> Result<u8> {
+    if as_json {
+        let refusals = refusals
+            .iter()
+            .map(|one| json!({ "path": path(dir, &one.name), "why": one.why }));
+        let report = gc::Report::default();
+        finish(report, true, Value::from_iter(refusals))?;
+        return Ok(1);
+    }
+    for one in refusals {
+        let what = format!("delete {}", dir.store_path(&one.name).display());
+        let error = Error::new(Kind::Negative, what, &one.why);
+        super::say(&format!("error: {error}"));
+    }
+    Ok(1)
+}
+
+fn show(bar: &ProgressBar, step: Step<'_>) {
+    match step {
+        Step::Found(count) => bar.set_length(count as u64),
+        Step::Deleting(name) => {
+            log::info!("deleting {}", name.display());
+            bar.inc(1);
+            bar.set_message(name.display().to_string());
+        }
+    }
+}
+
+/// One line on a terminal's standard error, nothing elsewhere.
+fn bar(template: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new(0).with_style(style);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// Returns the object that `path` names or leads to.
+fn object(dir: &StoreDir, layout: &Layout, path: &Path) -> Result<ObjectName> {
+    let refused = |why: &str| {
+        let what = format!("path {}", path.display());
+        Error::usage(what, why).hint("write /nix/store/HASH-NAME")
+    };
+    let cwd = std::env::current_dir()
+        .map_err(|why| Error::environment("find the current directory", why))?;
+    let mut at: PathBuf = cwd.join(path);
+    for _ in 0..LINKS_MAX {
+        if let Some(name) = dir.parse(&at) {
+            return name.map_err(|_| refused("it is no store path"));
+        }
+        if at.parent() == Some(&layout.merged)
+            && let Some(name) = at.file_name()
+        {
+            return ObjectName::parse(name.as_bytes()).map_err(|_| refused("it is no object"));
+        }
+        match fs::read_link(&at) {
+            Ok(target) => at = at.parent().unwrap_or(Path::new("/")).join(target),
+            Err(why) if why.kind() == ErrorKind::NotFound => {
+                return Err(refused("there is no such path"));
+            }
+            Err(_) => return Err(refused("it does not lead to an object of the store")),
+        }
+    }
+    Err(refused("too many symlinks"))
+}
+
+fn path(dir: &StoreDir, name: &ObjectName) -> Value {
+    json_path(&dir.store_path(name))
+}
+
+fn line(path: &Path) -> String {
+    format!("{}\n", shown(path))
+}
+
+/// A path on one line.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains(char::is_control) {
+        return text.escape_debug().to_string();
+    }
+    text
+}
+
+/// A number of bytes in the way of Nix.
+fn mebibytes(bytes: u64) -> String {
+    // Rounding is what is wanted here.
+    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+}

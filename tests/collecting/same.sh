@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The same roots leave the same set: random stores, one copy collected by Nix, the other by overstore.
+. "${BASH_SOURCE[0]%/*}/common.sh" "$@"
+prepare
+RANDOM=${SEED:-4711}
+below --add "${BASH_SOURCE[0]}" >$HOME/log
+
+pick() { local -n from=$1; echo "${from[RANDOM % ${#from[@]}]}"; }
+some() { local count=$((RANDOM % 4)); while [ $((count--)) -gt 0 ]; do pick "$1"; done | sort -u; }
+
+# 60 objects with random references, in both layers, some in both, and roots.
+world() {
+    local n path drv out
+    lowers=() all=() drvs=()
+    for n in $(seq 15); do
+        path=/nix/store/$(name_of "low-$1-$n")
+        echo "low $1 $n" >$lower_store/${path##*/}
+        if [ ${#lowers[@]} = 0 ]; then set -- "$1"; else set -- "$1" $(some lowers); fi
+        merged=$lower_store db=$lower/nix/var/nix/db/db.sqlite register "$path" "${@:2}"
+        lowers+=("$path")
+    done
+    sqlite3 $lower/nix/var/nix/db/db.sqlite 'pragma wal_checkpoint(truncate)' >$HOME/log
+    overstore sync $merged
+    for n in $(seq 8); do copy_row "$(pick lowers)"; done
+    mapfile -t all < <(rows)
+    for n in $(seq 30); do
+        path=/nix/store/$(name_of "up-$1-$n")
+        echo "up $1 $n" >$merged/${path##*/}
+        register "$path" $(some all)
+        all+=("$path")
+    done
+    for n in $(seq 10); do
+        drv=$(nix-instantiate --store "$url" -E "derivation { name = \"drv-$1-$n\"; builder = \"/bin/sh\";
+            system = \"x86_64-linux\"; }" 2>>$HOME/log)
+        drv=${drv%%!*}
+        out=$(store --query --outputs "$drv")
+        drvs+=("$drv") all+=("$drv")
+        [ $((RANDOM % 4)) != 0 ] || continue
+        echo "$out" >$merged/${out##*/}
+        register "$out" --deriver "$drv" $(some all)
+        all+=("$out")
+    done
+    for n in $(seq 5); do path=$(pick lowers); cp -a "$lower_store/${path##*/}" $upper/; done
+    for n in 1 2 3; do echo junk >$upper/$(name_of "junk-$1-$n"); done
+    for n in $(seq 4); do root_of "$(pick all)"; root_of "$(pick lowers)"; done
+}
+
+# Nix 2.26 forgets that it deleted a row, and stops; the next process knows.
+nix_collects() {
+    local left=10
+    : >$HOME/nix-gc.log
+    until nix-store --store "$1" --gc "${@:2}" >>$HOME/nix-gc.log; do
+        [ $((left -= 1)) -gt 0 ] || return 1
+    done
+}
+
+round=0 compared=0
+for flags in "false true" "true true" "false false" "true false"; do
+    set -- $flags
+    step "round $round: keep-outputs $1, keep-derivations $2"
+    rm -rf $state/gcroots/root-*
+    mount_it
+    world $round
+    overstore umount $merged
+    rm -rf /mnt/twin; mkdir -p /mnt/twin/m/nix/store
+    cp -a $upper $state /mnt/twin/
+    twin="local-overlay://?root=/mnt/twin/m&lower-store=$lower?read-only=true&upper-layer=/mnt/twin/upper&state=/mnt/twin/state"
+    mount_it; overstore mount --backend $BACKEND "$twin" 2>>$HOME/driver.log
+    args=()
+    [ "$1" = false ] || args+=(--keep-outputs)
+    [ "$2" = true ] || args+=(--no-keep-derivations)
+    overstore gc --print-dead "${args[@]}" | sort >$HOME/predicted
+    ls -A $upper | grep -vx .links | sort >$HOME/before
+    overstore gc "${args[@]}" >$HOME/gc.log
+    if ! nix_collects "$twin" --option keep-outputs $1 --option keep-derivations $2; then
+        case $(nix --version) in *" 2.26."*) ;; *) tail -n 3 $HOME/nix-gc.log; die "Nix does not collect" ;; esac
+        echo "not compared: Nix 2.26 does not come to an end with this store"
+        overstore umount $merged; overstore umount /mnt/twin/m/nix/store
+        round=$((round + 1))
+        continue
+    fi
+    compared=$((compared + 1))
+    ls -A $upper | grep -vx .links | sort >$HOME/ours
+    ls -A /mnt/twin/upper | grep -vx .links | sort >$HOME/theirs
+    same "$(comm -23 $HOME/ours $HOME/theirs)" "" "files that Nix deletes"
+    # While it collects, Nix copies rows of the lower up that refer to what it has found dead.
+    sed -n 's/^BUG: .*cannot delete path .\/nix\/store\/\([^"'"'"']*\).*/\1/p' $HOME/nix-gc.log | sort -u >$HOME/bug
+    same "$(comm -13 $HOME/ours $HOME/theirs | comm -23 - $HOME/bug)" "" "files that Nix keeps"
+    [ $(wc -l <$HOME/ours) -lt $(wc -l <$HOME/before) ] || die "nothing was deleted"
+    [ -s $HOME/ours ] || die "everything was deleted"
+    rows >$HOME/our-rows
+    sqlite3 /mnt/twin/state/db/db.sqlite 'SELECT path FROM ValidPaths ORDER BY path' >$HOME/their-rows
+    same "$(comm -23 $HOME/our-rows $HOME/their-rows)" "" "rows that Nix dropped"
+    # Nix copies the rows of rooted lower objects up, with what they refer to.
+    for path in $(comm -13 $HOME/our-rows $HOME/their-rows); do
+        present $lower_store/${path##*/}
+    done
+    same "$(comm -12 $HOME/predicted $HOME/our-rows)" "" "rows that were said to be dead"
+    clean
+    overstore umount $merged; overstore umount /mnt/twin/m/nix/store
+    no_whiteouts
+    round=$((round + 1))
+done
+[ $compared -gt 0 ] || die "Nix never came to an end"
+echo "done: same $BACKEND $USER"
