@@ -15,6 +15,7 @@
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
 //! * `local`: such a database as a source, for reading.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
+//! * `recorded`: what verification asks of it beside.
 //! * `union`: the upper database and the lower store, asked as one store.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
@@ -29,6 +30,7 @@ pub mod lower;
 mod order;
 mod read;
 mod realisation;
+mod recorded;
 mod regular;
 mod rows;
 mod schema;
@@ -40,6 +42,7 @@ pub use change::{Change, Registration, is_in_use};
 pub use local::Local;
 pub use read::Reader;
 pub use realisation::Realisation;
+pub use recorded::{BadRow, Recorded};
 pub use regular::open as open_regular;
 pub use source::Source;
 pub use union::{Union, open_union};

@@ -6,8 +6,10 @@
 //!
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
+//! * `verify`: whether files and rows agree, and repair.
 
 mod opened;
 pub mod query;
+pub mod verify;
 
 pub use opened::{Store, read_file, store_dir};
