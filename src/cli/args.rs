@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What may be written on the command line, and the help that says so.
 
+pub(super) mod adding;
+
 use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -13,6 +15,7 @@ macro_rules! exit_codes {
          4 corrupt data"
     };
 }
+use exit_codes;
 
 /// Presents a Nix local overlay store as one merged store directory
 #[derive(Debug, Parser)]
@@ -52,6 +55,24 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
     Compare(CompareArgs),
+    /// Adds files and trees to a store
+    Add(adding::AddArgs),
+    /// Adds the objects of an export stream, which is read from standard input
+    Import(adding::ImportArgs),
+    /// Writes objects to standard output, as a stream that `import` takes
+    Export(adding::ExportArgs),
+    /// Copies metadata of the lower store into the upper database
+    CopyUp(adding::ManyArgs),
+    /// Writes what the upper database says of its objects
+    DumpDb(adding::DumpDbArgs),
+    /// Registers what a dump says of objects that are in place
+    LoadDb(adding::StoreUrlArgs),
+    /// Registers objects that are in place
+    Register(adding::RegisterArgs),
+    /// Makes objects valid that were put into the merged store by hand
+    Seal(adding::SealArgs),
+    /// Signs objects
+    Sign(adding::SignArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.

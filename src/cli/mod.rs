@@ -4,6 +4,7 @@
 //! Invariant: data goes to standard output, everything else to standard error; an error is one
 //! line, and its kind decides the exit code.
 
+mod adding;
 mod args;
 mod check;
 mod compare;
@@ -47,6 +48,15 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Compare(wanted) => compare::compare(&wanted),
+        Command::Add(wanted) => adding::add(&wanted),
+        Command::Import(wanted) => adding::import(&wanted),
+        Command::Export(wanted) => adding::export(&wanted),
+        Command::CopyUp(wanted) => adding::copy_up(&wanted),
+        Command::DumpDb(wanted) => adding::dump_db(&wanted),
+        Command::LoadDb(wanted) => adding::load_db(&wanted),
+        Command::Register(wanted) => adding::register(&wanted),
+        Command::Seal(wanted) => adding::seal(&wanted),
+        Command::Sign(wanted) => adding::sign(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -102,7 +112,8 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare",
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "add", "import",
+        "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign",
     ];
     known.into_iter().find(|name| given == name)
 }

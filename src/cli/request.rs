@@ -114,6 +114,21 @@ pub(super) fn for_run(target: &Target<'_>) -> Result<(Request, Spelling)> {
     Ok((request(layout, options), Spelling::Options))
 }
 
+/// Finds the store whose metadata is asked: that of `--store`, else of the environment.
+pub(super) fn for_query(url: Option<&OsStr>) -> Result<Layout> {
+    let url = match url {
+        Some(word) if is_url(word) => word.to_os_string(),
+        Some(word) => return Err(not_our_url(word)),
+        None => url_of_environment().ok_or_else(no_store_url)?,
+    };
+    let target = Target {
+        words: [None, None],
+        options: &[],
+        say: Say::Warnings,
+    };
+    Ok(from_url(&url, &target, &surroundings()?)?.0)
+}
+
 /// Finds what `overstore check` is about: `None` if nothing tells of a store.
 pub(super) fn for_check(word: Option<&OsStr>, options: &[OsString]) -> Result<Option<Subject>> {
     if word.is_none() && !names_layers(options) && url_of_environment().is_none() {
@@ -299,6 +314,11 @@ fn no_store() -> Error {
         "for example 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u', or \
          -o lowerdir=/l/nix/store,upperdir=/u",
     )
+}
+
+fn no_store_url() -> Error {
+    Error::usage("store", "none is given")
+        .hint("for example --store 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'")
 }
 
 fn no_merged() -> Error {

@@ -74,8 +74,8 @@ struct Inspection {
 
 #[derive(Debug)]
 struct Linked {
-    links: u64,
-    met: u64,
+    links: usize,
+    met: usize,
     path: PathBuf,
 }
 
@@ -106,7 +106,7 @@ impl Visit for Inspection {
                         path: at.path(),
                     });
                     file.met += 1;
-                    file.links = u64::from(stat.st_nlink);
+                    file.links = usize::try_from(stat.st_nlink).unwrap_or(usize::MAX);
                 }
                 Ok(Met::Done)
             }

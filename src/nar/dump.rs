@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writing the archive of a tree on disk.
+//! Writing the archive of a tree on disk, or telling what it holds.
 //!
 //! Invariant: what changes while it is read so that no archive of it would be true (a file that
 //! shrinks or grows, a name that becomes something else) is an error, never a wrong archive.
@@ -25,12 +25,18 @@ const OWNER_MAY_EXECUTE: u32 = 0o100;
 /// archive.
 pub fn dump(place: &Place<'_>, out: impl Write) -> Result<()> {
     let subject = format!("NAR of {}", place.path().display());
+    let mut writer = Writer::new(out, subject)?;
+    tell(place, &mut writer)?;
+    writer.finish().map(drop)
+}
+
+/// Tells `sink` what the archive of the tree at `place` holds. After an error it was not told all.
+pub fn tell(place: &Place<'_>, sink: &mut impl Sink) -> Result<()> {
     let mut dumper = Dumper {
-        writer: Writer::new(out, subject)?,
+        sink,
         buffer: vec![0; BUFFER_BYTES],
     };
-    walk(place, &mut dumper)?;
-    dumper.writer.finish().map(drop)
+    walk(place, &mut dumper)
 }
 
 /// Returns the digest and size of the archive of the tree at `place`.
@@ -40,27 +46,27 @@ pub fn hash_tree(place: &Place<'_>) -> Result<(Sha256, u64)> {
     Ok(hasher.finish())
 }
 
-struct Dumper<W: Write> {
-    writer: Writer<W>,
+struct Dumper<'s, S> {
+    sink: &'s mut S,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Visit for Dumper<W> {
+impl<S: Sink> Visit for Dumper<'_, S> {
     fn meet(&mut self, at: &At<'_>) -> Result<Met> {
         if !at.is_top() {
-            self.writer.entry(at.name)?;
+            self.sink.entry(at.name)?;
         }
         match at.kind()? {
             FileType::RegularFile => self.file(at)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(at.dir, at.name, Vec::new());
                 let target = target.map_err(|errno| at.failed("read link", errno))?;
-                self.writer.symlink(target.as_bytes())?;
+                self.sink.symlink(target.as_bytes())?;
             }
             FileType::Directory => {
                 let dir = at.open(OFlags::RDONLY | OFlags::DIRECTORY);
                 let dir = dir.map_err(|errno| at.failed("open directory", errno))?;
-                self.writer.directory()?;
+                self.sink.directory()?;
                 return Ok(Met::Enter(dir));
             }
             other => {
@@ -72,11 +78,11 @@ impl<W: Write> Visit for Dumper<W> {
     }
 
     fn leave(&mut self, _at: &At<'_>, _dir: OwnedFd) -> Result<()> {
-        self.writer.end_directory()
+        self.sink.end_directory()
     }
 }
 
-impl<W: Write> Dumper<W> {
+impl<S: Sink> Dumper<'_, S> {
     fn file(&mut self, at: &At<'_>) -> Result<()> {
         let failed = |errno| at.failed("read", errno);
         let file = at.open(OFlags::RDONLY).map_err(failed)?;
@@ -85,7 +91,7 @@ impl<W: Write> Dumper<W> {
             return Err(changed(at, "it is another thing than was listed"));
         }
         let size = u64::try_from(stat.st_size).map_err(|_| failed(Errno::OVERFLOW))?;
-        self.writer.file(FileHead {
+        self.sink.file(FileHead {
             executable: stat.st_mode & OWNER_MAY_EXECUTE != 0,
             size,
         })?;
@@ -99,12 +105,12 @@ impl<W: Write> Dumper<W> {
                 got => got.map_err(failed)?,
             };
             match (got as u64, left) {
-                (0, 0) => return self.writer.end_file(),
+                (0, 0) => return self.sink.end_file(),
                 (0, _) => return Err(changed(at, "it became shorter while it was read")),
                 (got, left) if got > left => {
                     return Err(changed(at, "it became longer while it was read"));
                 }
-                _ => self.writer.data(&self.buffer[..got])?,
+                _ => self.sink.data(&self.buffer[..got])?,
             }
             left -= got as u64;
         }

@@ -2,8 +2,10 @@
 //! The hash of an archive modulo references to itself, which fixes the name of an object that
 //! contains that name.
 //!
-//! Every appearance of the object's hash part counts as zeros, and where they were is hashed after
-//! the content. Invariant: it does not matter in which pieces the bytes come.
+//! Every appearance of the object's hash part counts as zeros. Whether the places of the appearances
+//! are hashed after the content depends on the version of Nix, so both hashes are computed; those of
+//! an archive without appearances are the same. Invariant: it does not matter in which pieces the
+//! bytes come.
 
 use super::search::{Part, windows};
 use crate::store::{Algorithm, HASH_PART_BYTES, Hash, Hasher, ObjectName};
@@ -11,6 +13,18 @@ use std::io::{self, Write};
 
 /// An archive may refer to its own object this often; more would fill the memory.
 pub const MAX_SELF_REFERENCES: usize = 1 << 22;
+
+/// The two hashes of one archive modulo its own hash part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Modulo {
+    /// Of the archive with zeros in place of the hash part: what Nix 2.26 to 2.34 computes.
+    pub zeroed: Hash,
+    /// Of that, followed by a bar and the offset of each place: as it was meant to be, and was in
+    /// versions before.
+    pub located: Hash,
+    /// How many bytes the archive has.
+    pub size: u64,
+}
 
 /// Hashes what is written to it, modulo one hash part.
 #[derive(Debug, Clone)]
@@ -42,14 +56,18 @@ impl ModuloHasher {
         !self.positions.is_empty()
     }
 
-    /// Returns the hash and how many bytes there were.
-    pub fn finish(mut self) -> (Hash, u64) {
+    /// Returns the hashes of everything that was written.
+    pub fn finish(mut self) -> Modulo {
         self.hasher.update(&self.rest);
-        let size = self.hashed + self.rest.len() as u64;
+        let mut located = self.hasher.clone();
         for position in &self.positions {
-            self.hasher.update(format!("|{position}").as_bytes());
+            located.update(format!("|{position}").as_bytes());
         }
-        (self.hasher.finish(), size)
+        Modulo {
+            zeroed: self.hasher.finish(),
+            located: located.finish(),
+            size: self.hashed + self.rest.len() as u64,
+        }
     }
 
     /// Replaces the part in what is waiting.

@@ -6,8 +6,9 @@
 
 use super::place::{At, Met, Place, Visit, kind_of, proc_path, walk};
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What a removal gave back: the sizes (`st_size`) of what is no directory.
@@ -38,6 +39,28 @@ pub fn remove_tree(place: &Place<'_>) -> Result<Freed> {
 #[derive(Debug, Default)]
 struct Removal {
     freed: Freed,
+    /// What is in [`Freed::linked_once`]: the link that is left may be in the tree as well.
+    once: HashSet<(u64, u64)>,
+}
+
+impl Removal {
+    fn count(&mut self, stat: &Stat) {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let key = (stat.st_dev, stat.st_ino);
+        match stat.st_nlink {
+            1 => {
+                self.freed.bytes += size;
+                if self.once.remove(&key) {
+                    self.freed.linked_once -= size;
+                }
+            }
+            2 => {
+                self.freed.linked_once += size;
+                self.once.insert(key);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Visit for Removal {
@@ -54,12 +77,7 @@ impl Visit for Removal {
             Err(Errno::NOENT) => return Ok(Met::Done),
             Err(errno) => return Err(refused(at, errno)),
         }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        match stat.st_nlink {
-            1 => self.freed.bytes += size,
-            2 => self.freed.linked_once += size,
-            _ => {}
-        }
+        self.count(&stat);
         Ok(Met::Done)
     }
 

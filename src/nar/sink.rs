@@ -67,3 +67,44 @@ impl Sink for Discard {
         Ok(())
     }
 }
+
+/// Two that are told everything, the first one first.
+#[derive(Debug)]
+pub struct Both<'a, A, B>(pub &'a mut A, pub &'a mut B);
+
+impl<A: Sink, B: Sink> Sink for Both<'_, A, B> {
+    fn directory(&mut self) -> Result<()> {
+        self.0.directory()?;
+        self.1.directory()
+    }
+
+    fn entry(&mut self, name: &[u8]) -> Result<()> {
+        self.0.entry(name)?;
+        self.1.entry(name)
+    }
+
+    fn end_directory(&mut self) -> Result<()> {
+        self.0.end_directory()?;
+        self.1.end_directory()
+    }
+
+    fn file(&mut self, head: FileHead) -> Result<()> {
+        self.0.file(head)?;
+        self.1.file(head)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.data(bytes)?;
+        self.1.data(bytes)
+    }
+
+    fn end_file(&mut self) -> Result<()> {
+        self.0.end_file()?;
+        self.1.end_file()
+    }
+
+    fn symlink(&mut self, target: &[u8]) -> Result<()> {
+        self.0.symlink(target)?;
+        self.1.symlink(target)
+    }
+}

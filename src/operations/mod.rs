@@ -4,12 +4,27 @@
 //! Invariant: what is interrupted, in whatever step, leaves a store that verifies: files may be
 //! without a row, rows are never without files.
 //!
+//! * `add`: objects put into a store, from files or archives.
+//! * `import`, `export`: streams of objects.
+//! * `registration`: the text of what is registered, written and taken in.
+//! * `seal`: objects that somebody put in place by hand.
+//! * `sign`: signatures added to what is registered.
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
 //! * `verify`: whether files and rows agree, and repair.
 
+pub mod add;
+mod export;
+mod import;
 mod opened;
 pub mod query;
 pub mod verify;
+pub mod registration;
+mod seal;
+mod sign;
 
+pub use export::export;
+pub use import::import;
 pub use opened::{Store, read_file, store_dir};
+pub use seal::seal;
+pub use sign::{copy_up, sign};

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::metadata::{Change, Registration, Source, Union, Upper, lower};
 use crate::nar::Place;
-use crate::roots::{Interrupt, TempRoots};
+use crate::roots::{Interrupt, TempRoots, add_permanent_root};
 use crate::store::derivation::{Derivation, is_derivation};
 use crate::store::{ObjectName, Outputs, PathInfo, StoreDir};
 use rustix::fs::{Mode, OFlags};
@@ -98,6 +98,16 @@ impl Store {
     /// it, or made of it.
     pub fn keep(&self, name: &ObjectName) -> Result<()> {
         self.temp.add(name)
+    }
+
+    /// Makes `link`, an absolute path, a link to `name` that keeps it from being collected.
+    pub fn add_root(&self, link: &Path, name: &ObjectName) -> Result<()> {
+        let state = self
+            .layout
+            .state
+            .as_deref()
+            .ok_or_else(|| Error::usage("add a root", "the store has no state directory"))?;
+        add_permanent_root(state, &self.dir, &self.temp, link, name)
     }
 
     /// Makes one change of the upper database. The lower's metadata is given along.
@@ -199,7 +209,7 @@ pub fn read_file(dir: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Vec<u8>
 }
 
 /// Returns where the view of `layout` is mounted; `None` where the user vouches for the directory.
-fn mounted(layout: &Layout) -> Result<Option<PathBuf>> {
+pub(super) fn mounted(layout: &Layout) -> Result<Option<PathBuf>> {
     let mounts = mountinfo::read()?;
     let entry = mountinfo::find(&mounts, &layout.merged);
     let view = entry.and_then(|entry| Some((entry, entry.merged_view()?.1)));

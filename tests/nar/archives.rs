@@ -72,7 +72,10 @@ fn deep_trees_are_walked() {
     let scratch = Scratch::new();
     let mut tree = Tree::Link(b"t".to_vec());
     for _ in 0..300 {
-        let entries = [(b"d".to_vec(), tree), (b"z".to_vec(), Tree::File(false, Vec::new()))];
+        let entries = [
+            (b"d".to_vec(), tree),
+            (b"z".to_vec(), Tree::File(false, Vec::new())),
+        ];
         tree = Tree::Dir(entries.into_iter().collect());
     }
     tree.make(&scratch.path("deep"));
@@ -87,7 +90,9 @@ fn deep_trees_are_walked() {
 fn what_no_archive_can_hold_is_named() {
     let scratch = Scratch::new();
     golden().make(&scratch.path("d"));
-    let status = std::process::Command::new("mkfifo").arg(scratch.path("d/pipe")).status();
+    let status = std::process::Command::new("mkfifo")
+        .arg(scratch.path("d/pipe"))
+        .status();
     assert!(status.unwrap().success());
     let error = scratch.dump("d").unwrap_err().to_string();
     assert!(error.contains("d/pipe: it is a named pipe"), "{error}");
@@ -98,11 +103,16 @@ fn what_no_archive_can_hold_is_named() {
 fn a_file_of_another_size_is_an_error() {
     use std::os::fd::AsFd;
     let dir = std::fs::File::open("/proc/self").unwrap();
-    let place = nar::Place::new(dir.as_fd(), b"status", std::path::Path::new("/proc/self")).unwrap();
+    let place =
+        nar::Place::new(dir.as_fd(), b"status", std::path::Path::new("/proc/self")).unwrap();
     let error = nar::hash_tree(&place).unwrap_err().to_string();
-    assert!(error.contains("/proc/self/status: it became longer"), "{error}");
+    assert!(
+        error.contains("/proc/self/status: it became longer"),
+        "{error}"
+    );
     let dir = std::fs::File::open("/sys/kernel").unwrap();
-    let place = nar::Place::new(dir.as_fd(), b"notes", std::path::Path::new("/sys/kernel")).unwrap();
+    let place =
+        nar::Place::new(dir.as_fd(), b"notes", std::path::Path::new("/sys/kernel")).unwrap();
     drop(nar::hash_tree(&place));
 }
 
@@ -118,10 +128,16 @@ fn references_are_found_behind_the_dump() {
     let content = format!("{}/nix/store/{inside}/bin\n", "x".repeat(65_500));
     let entries = [
         (b"f".to_vec(), Tree::File(false, content.into_bytes())),
-        (named.as_str().as_bytes().to_vec(), Tree::Link(b"t".to_vec())),
+        (
+            named.as_str().as_bytes().to_vec(),
+            Tree::Link(b"t".to_vec()),
+        ),
     ];
     Tree::Dir(entries.into_iter().collect()).make(&scratch.path("d"));
     let mut scanner = Scanner::new([inside.clone(), named.clone(), absent]);
     nar::dump(&scratch.place("d"), &mut scanner).unwrap();
-    assert_eq!(scanner.finish().into_iter().collect::<Vec<_>>(), [named, inside]);
+    assert_eq!(
+        scanner.finish().into_iter().collect::<Vec<_>>(),
+        [named, inside]
+    );
 }

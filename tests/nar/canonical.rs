@@ -38,8 +38,15 @@ fn odd_modes_go() {
     canonicalise(&scratch.place("d"), Links::Refuse).unwrap();
     assert_canonical(&scratch.path("d"));
     for mode in modes {
-        let now = fs::metadata(scratch.path(&format!("d/{mode:o}"))).unwrap().mode() & 0o7777;
-        assert_eq!(now, if mode & 0o100 == 0 { 0o444 } else { 0o555 }, "{mode:o}");
+        let now = fs::metadata(scratch.path(&format!("d/{mode:o}")))
+            .unwrap()
+            .mode()
+            & 0o7777;
+        assert_eq!(
+            now,
+            if mode & 0o100 == 0 { 0o444 } else { 0o555 },
+            "{mode:o}"
+        );
     }
 }
 
@@ -50,7 +57,10 @@ fn the_time_of_last_access_stays() {
     let before = fs::metadata(scratch.path("f")).unwrap();
     canonicalise(&scratch.place("f"), Links::Refuse).unwrap();
     let after = fs::metadata(scratch.path("f")).unwrap();
-    assert_eq!((after.atime(), after.atime_nsec()), (before.atime(), before.atime_nsec()));
+    assert_eq!(
+        (after.atime(), after.atime_nsec()),
+        (before.atime(), before.atime_nsec())
+    );
 }
 
 #[test]
@@ -58,7 +68,9 @@ fn files_that_are_linked_from_outside_are_refused_untouched() {
     let scratch = Scratch::new();
     dir([("a", file("a")), ("b", file("b"))]).make(&scratch.path("d"));
     fs::hard_link(scratch.path("d/b"), scratch.path("outside")).unwrap();
-    let error = canonicalise(&scratch.place("d"), Links::Refuse).unwrap_err().to_string();
+    let error = canonicalise(&scratch.place("d"), Links::Refuse)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("d/b: the file has links outside"), "{error}");
     assert_ne!(fs::metadata(scratch.path("d/a")).unwrap().mtime(), 1);
     canonicalise(&scratch.place("d"), Links::Allow).unwrap();
@@ -79,9 +91,13 @@ fn links_inside_of_the_tree_are_its_own() {
 fn other_types_are_refused_untouched() {
     let scratch = Scratch::new();
     golden().make(&scratch.path("d"));
-    let status = std::process::Command::new("mkfifo").arg(scratch.path("d/z")).status();
+    let status = std::process::Command::new("mkfifo")
+        .arg(scratch.path("d/z"))
+        .status();
     assert!(status.unwrap().success());
-    let error = canonicalise(&scratch.place("d"), Links::Refuse).unwrap_err().to_string();
+    let error = canonicalise(&scratch.place("d"), Links::Refuse)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("d/z: it is a named pipe"), "{error}");
     assert_ne!(fs::metadata(scratch.path("d/a")).unwrap().mtime(), 1);
 }
@@ -105,7 +121,9 @@ fn extended_attributes_go_and_those_of_overlayfs_stay() {
     for path in ["d", "d/a"] {
         let mut list = [0; 4096];
         let count = rustix::fs::listxattr(scratch.path(path), &mut list).unwrap();
-        let list = list[..count].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let list = list[..count]
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty());
         let left: Vec<&[u8]> = list.filter(|name| name.starts_with(b"user.")).collect();
         assert_eq!(left, [b"user.overlay.opaque"], "{path}");
     }
@@ -125,7 +143,10 @@ fn another_owner_becomes_the_caller() {
     canonicalise(&scratch.place("d"), Links::Refuse).unwrap();
     for path in ["d/a", "d"] {
         let stat = fs::metadata(scratch.path(path)).unwrap();
-        let caller = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let caller = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
         assert_eq!((stat.uid(), stat.gid()), caller, "{path}");
     }
 }

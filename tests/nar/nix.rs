@@ -44,7 +44,9 @@ fn run(suite: &str) {
         Ok(root) => root,
         Err(why) => return skip(&why),
     };
-    let scratch = tempfile::Builder::new().prefix("nar-").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+    let scratch = tempfile::Builder::new()
+        .prefix("nar-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"));
     let scratch = Cleared(scratch.unwrap());
     let made = prepare(scratch.0.path());
     let status = Command::new("timeout")
@@ -58,7 +60,11 @@ fn run(suite: &str) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = status.stdout.escape_ascii().to_string().replace("\\n", "\n");
+    let said = status
+        .stdout
+        .escape_ascii()
+        .to_string()
+        .replace("\\n", "\n");
     assert!(status.status.success(), "{}:\n{said}", status.status);
     restored_by_nix(scratch.0.path(), &made);
     sealed_alike(scratch.0.path(), &made);
@@ -84,11 +90,16 @@ fn root_folder(suite: &str) -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can enter a root folder".to_owned());
     }
-    let made = Command::new(format!("{HERE}/scripts/nix-root")).arg(suite).output().unwrap();
+    let made = Command::new(format!("{HERE}/scripts/nix-root"))
+        .arg(suite)
+        .output()
+        .unwrap();
     if !made.status.success() {
         return Err(made.stderr.trim_ascii().escape_ascii().to_string());
     }
-    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(made.stdout.trim_ascii())))
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(
+        made.stdout.trim_ascii(),
+    )))
 }
 
 /// Does `with` the place of `name` in `within`.
@@ -131,7 +142,11 @@ fn store() -> StoreDir {
 /// A stream of one object that refers to itself, several times.
 fn of_itself() -> Vec<u8> {
     let name = ObjectName::parse(b"bqmb9ym92yy4rwlq9mlxcrjclqmwzdh0-itself").unwrap();
-    let path = store().store_path(&name).into_os_string().into_string().unwrap();
+    let path = store()
+        .store_path(&name)
+        .into_os_string()
+        .into_string()
+        .unwrap();
     let content = Tree::File(true, format!("#!{path}/bin/a\n{path}{path}").into_bytes());
     let link = Tree::Link(format!("{path}/a").into_bytes());
     let archive = dir([("a", content), ("b", link)]).archive();
@@ -158,11 +173,19 @@ fn restored_by_nix(scratch: &Path, made: &[Tree]) {
 fn listing(path: &Path, out: &mut Vec<String>, shown: &str) {
     let stat = fs::symlink_metadata(path).unwrap();
     let time = (stat.mtime(), stat.mtime_nsec());
-    out.push(format!("{shown} {:o} {} {time:?} {}", stat.mode(), stat.uid(), stat.size()));
+    out.push(format!(
+        "{shown} {:o} {} {time:?} {}",
+        stat.mode(),
+        stat.uid(),
+        stat.size()
+    ));
     if stat.is_dir() {
         out.last_mut().unwrap().clear();
         out.push(format!("{shown} {:o} {} {time:?}", stat.mode(), stat.uid()));
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
         names.sort();
         for name in names {
             let shown = format!("{shown}/{}", name.as_bytes().escape_ascii());
@@ -188,7 +211,10 @@ fn sealed_alike(scratch: &Path, made: &[Tree]) {
         at(&by_us, &name, |place| nar::restore(place, &mut input)).unwrap();
         assert_eq!(listed(&by_us.join(&name)), by_nix, "{n} restored");
         let trees = scratch.join("trees");
-        at(&trees, &name, |place| nar::canonicalise(place, Links::Refuse)).unwrap();
+        at(&trees, &name, |place| {
+            nar::canonicalise(place, Links::Refuse)
+        })
+        .unwrap();
         assert_eq!(listed(&trees.join(&name)), by_nix, "{n} made canonical");
     }
 }
@@ -204,11 +230,17 @@ fn exported_alike(scratch: &Path) {
         objects.insert(got.name, info);
     }
     assert!(reader.into_inner().is_empty());
-    assert!(objects.values().any(|info| info.references.len() > 1), "no references");
+    assert!(
+        objects.values().any(|info| info.references.len() > 1),
+        "no references"
+    );
     let within = scratch.join("store/nix/store");
     let mut writer = ExportWriter::new(Vec::new(), "export", store());
     for info in dependencies_first(&objects).unwrap() {
-        at(&within, info.name.as_str(), |place| writer.object(info, place)).unwrap();
+        at(&within, info.name.as_str(), |place| {
+            writer.object(info, place)
+        })
+        .unwrap();
     }
     assert!(writer.finish().unwrap() == theirs, "the streams differ");
 }
@@ -220,7 +252,13 @@ fn addressed_alike(scratch: &Path) {
     let name = store().parse(Path::new(path)).unwrap().unwrap();
     let mut hasher = ModuloHasher::new(Algorithm::Sha256, Some(&name));
     let within = scratch.join("addressed-store/nix/store");
-    at(&within, name.as_str(), |place| nar::dump(place, &mut hasher)).unwrap();
+    at(&within, name.as_str(), |place| {
+        nar::dump(place, &mut hasher)
+    })
+    .unwrap();
     assert!(hasher.refers_to_itself());
-    assert_eq!(ContentAddress::parse(address).unwrap().hash, hasher.finish().0);
+    assert_eq!(
+        ContentAddress::parse(address).unwrap().hash,
+        hasher.finish().0
+    );
 }

@@ -19,7 +19,10 @@ fn links_are_removed_and_not_followed() {
     Tree::Link(b"outside".to_vec()).make(&scratch.path("l"));
     assert_eq!(remove_tree(&scratch.place("l")).unwrap().bytes, 7);
     assert_eq!(scratch.names(), ["outside"]);
-    assert_eq!(Tree::look(&scratch.path("outside")), dir([("kept", file("kept"))]));
+    assert_eq!(
+        Tree::look(&scratch.path("outside")),
+        dir([("kept", file("kept"))])
+    );
 }
 
 #[test]
@@ -38,17 +41,32 @@ fn bytes_are_counted_when_their_last_link_goes() {
     fs::hard_link(scratch.path("d/inside-a"), scratch.path("d/inside-b")).unwrap();
     let freed = remove_tree(&scratch.place("d")).unwrap();
     // Of the two names inside, the first leaves one link, and the second none.
-    let expected = Freed { bytes: 5 + 3 + 10, linked_once: 7 };
+    let expected = Freed {
+        bytes: 5 + 3 + 10,
+        linked_once: 7,
+    };
     assert_eq!(freed, expected);
-    assert_eq!(remove_tree(&scratch.place("two-0")).unwrap(), Freed { bytes: 7, linked_once: 0 });
-    assert_eq!(remove_tree(&scratch.place("absent")).unwrap(), Freed::default());
+    assert_eq!(
+        remove_tree(&scratch.place("two-0")).unwrap(),
+        Freed {
+            bytes: 7,
+            linked_once: 0
+        }
+    );
+    assert_eq!(
+        remove_tree(&scratch.place("absent")).unwrap(),
+        Freed::default()
+    );
 }
 
 #[test]
 fn only_single_names_are_places() {
     let dir = fs::File::open("/").unwrap();
     for name in ["", ".", "..", "a/b", "/etc", "a\0"] {
-        assert!(Place::new(dir.as_fd(), name.as_bytes(), Path::new("/")).is_err(), "{name:?}");
+        assert!(
+            Place::new(dir.as_fd(), name.as_bytes(), Path::new("/")).is_err(),
+            "{name:?}"
+        );
     }
 }
 
@@ -59,7 +77,11 @@ fn a_plain_user_removes_what_may_not_be_written() {
     if rustix::process::geteuid().is_root() && std::env::var_os(CHILD).is_none() {
         let test = "removal::a_plain_user_removes_what_may_not_be_written";
         let mut child = Command::new("/proc/self/exe");
-        child.args([test, "--exact", "--nocapture"]).env(CHILD, "1").uid(65_534).gid(65_534);
+        child
+            .args([test, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .uid(65_534)
+            .gid(65_534);
         return match child.current_dir("/").output() {
             Ok(output) => {
                 let text = output.stderr.escape_ascii();

@@ -117,7 +117,9 @@ impl Tree {
         if stat.is_file() {
             return Tree::File(stat.mode() & 0o100 != 0, fs::read(path).unwrap());
         }
-        let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
         let entries = names.map(|name| (name.as_bytes().to_vec(), Tree::look(&path.join(&name))));
         Tree::Dir(entries.collect())
     }
@@ -177,14 +179,23 @@ impl Drop for Scratch {
 #[track_caller]
 pub(crate) fn assert_canonical(path: &Path) {
     let stat = fs::symlink_metadata(path).unwrap();
-    assert_eq!((stat.mtime(), stat.mtime_nsec()), (1, 0), "{}", path.display());
+    assert_eq!(
+        (stat.mtime(), stat.mtime_nsec()),
+        (1, 0),
+        "{}",
+        path.display()
+    );
     if stat.is_dir() {
         assert_eq!(stat.mode() & 0o7777, 0o555, "{}", path.display());
         for entry in fs::read_dir(path).unwrap() {
             assert_canonical(&entry.unwrap().path());
         }
     } else if stat.is_file() {
-        let expected = if stat.mode() & 0o100 == 0 { 0o444 } else { 0o555 };
+        let expected = if stat.mode() & 0o100 == 0 {
+            0o444
+        } else {
+            0o555
+        };
         assert_eq!(stat.mode() & 0o7777, expected, "{}", path.display());
     }
 }
