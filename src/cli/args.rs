@@ -2,6 +2,7 @@
 //! What may be written on the command line, and the help that says so.
 
 pub(super) mod adding;
+pub(super) mod verify;
 
 use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
     Compare(CompareArgs),
+    /// Tells whether files and rows of a store agree, and mends what does not
+    Verify(verify::VerifyArgs),
     /// Adds files and trees to a store
     Add(adding::AddArgs),
     /// Adds the objects of an export stream, which is read from standard input

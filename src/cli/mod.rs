@@ -13,6 +13,7 @@ mod mount;
 mod request;
 mod run;
 mod status;
+mod verify;
 
 use crate::error::{Error, Result};
 use args::{Arguments, Command, HookArgs, Switch};
@@ -48,6 +49,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Compare(wanted) => compare::compare(&wanted),
+        Command::Verify(wanted) => verify::verify(&wanted),
         Command::Add(wanted) => adding::add(&wanted),
         Command::Import(wanted) => adding::import(&wanted),
         Command::Export(wanted) => adding::export(&wanted),
@@ -112,7 +114,7 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "add", "import",
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "verify", "add", "import",
         "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign",
     ];
     known.into_iter().find(|name| given == name)
