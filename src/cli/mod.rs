@@ -114,8 +114,8 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "verify", "add", "import",
-        "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign",
+        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "verify", "add",
+        "import", "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign",
     ];
     known.into_iter().find(|name| given == name)
 }

@@ -82,14 +82,17 @@ fn origins(layout: &Layout, urls: &[OsString]) -> Result<Vec<Origin>> {
 /// One line for each thing that was found.
 fn tell(report: &Report) {
     for repaired in &report.repaired {
-        super::say(&format!("{}: {}", repaired.fault.line(), repaired.how));
+        super::say(&format!("{}, {}", repaired.fault.line(), repaired.how));
     }
     for fault in &report.faults {
         let mark = if fault.covered { "warning" } else { "error" };
         super::say(&format!("{mark}: {}", fault.line()));
     }
     for left in &report.not_checked {
-        super::say(&format!("warning: not checked: {}: {}", left.path, left.why));
+        super::say(&format!(
+            "warning: not checked: {}: {}",
+            left.path, left.why
+        ));
     }
     if let Some(why) = &report.ended {
         super::say(&format!("error: {why}"));
@@ -100,7 +103,11 @@ fn summary(report: &Report) -> String {
     let left = report.faults.iter().filter(|fault| !fault.covered).count();
     format!(
         "{}{} objects checked, {} read; {left} faults left, {} mended, {} not checked",
-        if report.ended.is_some() { "ended early: " } else { "" },
+        if report.ended.is_some() {
+            "ended early: "
+        } else {
+            ""
+        },
         report.checked,
         super::compare::size(report.bytes),
         report.repaired.len(),

@@ -54,9 +54,8 @@ impl Upper {
         let mut found = query.query([]).map_err(|why| rows.unread(&why))?;
         let mut all = Vec::new();
         while let Some(row) = found.next().map_err(|why| rows.unread(&why))? {
-            let values: rusqlite::Result<[ValueRef<'_>; 3]> = (|| {
-                Ok([row.get_ref(0)?, row.get_ref(1)?, row.get_ref(2)?])
-            })();
+            let values: rusqlite::Result<[ValueRef<'_>; 3]> =
+                (|| Ok([row.get_ref(0)?, row.get_ref(1)?, row.get_ref(2)?]))();
             let [path, hash, size] = values.map_err(|why| rows.unread(&why))?;
             let shown = match path {
                 ValueRef::Text(text) => text.escape_ascii().to_string(),

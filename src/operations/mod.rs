@@ -18,10 +18,10 @@ mod export;
 mod import;
 mod opened;
 pub mod query;
-pub mod verify;
 pub mod registration;
 mod seal;
 mod sign;
+pub mod verify;
 
 pub use export::export;
 pub use import::import;

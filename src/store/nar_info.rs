@@ -76,7 +76,9 @@ mod tests {
 
     fn text(url: &str) -> String {
         let hash = Sha256::of(b"x").base32();
-        format!("StorePath: {PATH}\nURL: {url}\nNarHash: sha256:{hash}\nNarSize: 120\nReferences: \n")
+        format!(
+            "StorePath: {PATH}\nURL: {url}\nNarHash: sha256:{hash}\nNarSize: 120\nReferences: \n"
+        )
     }
 
     #[test]

@@ -46,8 +46,9 @@ impl Cache {
             .map_err(|why| Error::on("open binary cache", path, why))?;
         let marker = path.join("nix-cache-info");
         if let Err(why) = open_regular(&marker) {
-            return Err(Error::on("open binary cache", path, why)
-                .hint("it has no nix-cache-info: name a directory made by nix copy --to file:///DIR"));
+            return Err(Error::on("open binary cache", path, why).hint(
+                "it has no nix-cache-info: name a directory made by nix copy --to file:///DIR",
+            ));
         }
         Ok(Cache {
             dir,

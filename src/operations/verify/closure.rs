@@ -12,18 +12,19 @@ use crate::store::ObjectName;
 use std::collections::BTreeSet;
 
 /// Looks for references of `rows` that lead nowhere, or that only the lower tells.
-pub(super) fn find(
-    store: &Store,
-    rows: &BTreeSet<ObjectName>,
-    report: &mut Report,
-) -> Result<()> {
+pub(super) fn find(store: &Store, rows: &BTreeSet<ObjectName>, report: &mut Report) -> Result<()> {
     let Some(upper) = store.metadata().upper() else {
         return Ok(());
     };
     let path = |name: &ObjectName| store.dir().store_path(name).display().to_string();
     let dangling = upper.dangling()?;
     for name in dangling.intersection(rows) {
-        let fault = Fault::new(Layer::Merged, path(name), Some(name.clone()), Wrong::Dangling);
+        let fault = Fault::new(
+            Layer::Merged,
+            path(name),
+            Some(name.clone()),
+            Wrong::Dangling,
+        );
         report.faults.push(fault);
     }
     let Some(lower) = store.metadata().lower() else {

@@ -5,7 +5,7 @@
 //! themselves.
 
 use super::contents::{Objects, Run, Seen};
-use super::report::{Fault, Layer, Report, Repaired, Wrong};
+use super::report::{Fault, Layer, Repaired, Report, Wrong};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;

@@ -55,7 +55,9 @@ pub(super) fn check(
             report.checked += 1;
             match objects.has(row.name.as_str()) {
                 Ok(true) => {}
-                Ok(false) => report.faults.push(fault(store, &row.name, Wrong::Disappeared)),
+                Ok(false) => report
+                    .faults
+                    .push(fault(store, &row.name, Wrong::Disappeared)),
                 Err(why) => report.not_checked(below(&objects, &row.name), why),
             }
         }

@@ -4,7 +4,7 @@
 //! Invariant: what was not mended stays a fault, with the reason; and one that fails does not keep the
 //! others from being mended.
 
-use super::contents::{Objects, Run, Seen};
+use super::contents::{Run, Seen};
 use super::repair::Repairer;
 use super::report::{Fault, Layer, Repaired, Report, Wrong};
 use super::{Dirs, Options, closure, links as link_files, remove_unneeded};
@@ -24,7 +24,7 @@ pub(super) fn links(
 ) -> Result<()> {
     let removing = options.repair && !options.dry_run;
     let before = report.repaired.len();
-    let repairer = repairer(store, options, dirs, run)?;
+    let repairer = Repairer::new(store, dirs, &options.origins, *run);
     let remove = removing.then(|| repairer.links());
     link_files::check(&dirs.upper(), remove, run, report)?;
     match report.repaired.len() > before {
@@ -34,50 +34,28 @@ pub(super) fn links(
 }
 
 /// Marks the faults of the lower in whose place the view shows a good object of the upper.
-pub(super) fn cover(
-    store: &Store,
-    dirs: &Dirs,
-    run: &Run<'_>,
-    report: &mut Report,
-) -> Result<()> {
-    let (upper, view) = (dirs.upper(), dirs.view());
+pub(super) fn cover(store: &Store, dirs: &Dirs, run: &Run<'_>, report: &mut Report) -> Result<()> {
     for fault in &mut report.faults {
         if fault.layer == Layer::Lower
             && let Some(name) = &fault.name
         {
             run.interrupt.check("verify")?;
-            fault.covered = shows_good(store, &upper, &view, name, run);
+            fault.covered = shows_good(store, dirs, name, run);
         }
     }
     Ok(())
 }
 
 /// Whether the upper has the object as its row says, and the view shows that.
-fn shows_good(
-    store: &Store,
-    upper: &Objects<'_>,
-    view: &Objects<'_>,
-    name: &ObjectName,
-    run: &Run<'_>,
-) -> bool {
+fn shows_good(store: &Store, dirs: &Dirs, name: &ObjectName, run: &Run<'_>) -> bool {
     let row = store.metadata().upper().map(|upper| upper.path_info(name));
     let Some(Ok(Some(info))) = row else {
         return false;
     };
-    if !matches!(upper.has(name.as_str()), Ok(true)) {
+    if !matches!(dirs.upper().has(name.as_str()), Ok(true)) {
         return false;
     }
-    matches!(view.look(name.as_str(), run), Seen::Hashed(hash, _) if hash == info.nar_hash)
-}
-
-fn repairer<'a>(
-    store: &'a Store,
-    options: &'a Options,
-    dirs: &'a Dirs,
-    run: &Run<'a>,
-) -> Result<Repairer<'a>> {
-    let both = [dirs.view(), dirs.upper()];
-    Repairer::new(store, both, dirs.lower(), &options.origins, *run)
+    matches!(dirs.shown().look(name.as_str(), run), Seen::Hashed(hash, _) if hash == info.nar_hash)
 }
 
 /// Mends what can be mended of the faults found.
@@ -89,8 +67,10 @@ pub(super) fn mend(
     run: &Run<'_>,
     report: &mut Report,
 ) -> Result<()> {
-    let mut wanted: BTreeMap<ObjectName, Recorded> =
-        rows.iter().map(|row| (row.name.clone(), row.clone())).collect();
+    let mut wanted: BTreeMap<ObjectName, Recorded> = rows
+        .iter()
+        .map(|row| (row.name.clone(), row.clone()))
+        .collect();
     copy_rows_up(store, report, &mut wanted)?;
     let faults = std::mem::take(&mut report.faults);
     let mut left = faults.into_iter();
@@ -149,7 +129,7 @@ fn objects(
     left: &mut impl Iterator<Item = Fault>,
     report: &mut Report,
 ) -> Result<()> {
-    let repairer = repairer(store, options, dirs, run)?;
+    let repairer = Repairer::new(store, dirs, &options.origins, *run);
     let mut done: BTreeSet<ObjectName> = BTreeSet::new();
     loop {
         run.interrupt.check("repair")?;
@@ -200,9 +180,8 @@ fn of_rows(store: &mut Store, report: &mut Report) -> Result<()> {
     for mut fault in std::mem::take(&mut report.faults) {
         let mended = match (&fault.wrong, &fault.name) {
             (Wrong::Dangling | Wrong::Closure(_), Some(name)) => closure::mend(store, name),
-            (Wrong::Size { got, .. }, Some(name)) => {
-                sizes(store, &[(name.clone(), *got)]).map(|()| Some("its row has its size now".to_owned()))
-            }
+            (Wrong::Size { got, .. }, Some(name)) => sizes(store, &[(name.clone(), *got)])
+                .map(|()| Some("its row has its size now".to_owned())),
             _ => Ok(None),
         };
         match mended {

@@ -28,12 +28,14 @@ pub use contents::Progress;
 pub use origin::Origin;
 pub use report::{Fault, Layer, NotChecked, Repaired, Report, Wrong};
 
+use crate::backend::mountinfo::{self, Backend};
 use crate::error::{Error, Kind, Result};
+use crate::layout::Layout;
 use crate::metadata::{Recorded, Source};
 use crate::operations::Store;
 use crate::roots::GcLock;
 use crate::store::{ObjectName, Sha256};
-use contents::{Objects, Run, Seen};
+use contents::{Objects, Run, Seen, Shown};
 use missing::{Missing, remove_rows};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -74,6 +76,8 @@ struct Dirs {
     merged: (OwnedFd, PathBuf),
     upper: (OwnedFd, PathBuf),
     lower: Option<(OwnedFd, PathBuf)>,
+    /// Who serves the view, if it is one of these layers.
+    backend: Option<Backend>,
 }
 
 impl Dirs {
@@ -92,7 +96,17 @@ impl Dirs {
             merged: (merged, layout.merged.clone()),
             upper: (origin::open_dir(&layout.upper)?, layout.upper.clone()),
             lower,
+            backend: backend(layout)?,
         })
+    }
+
+    /// The objects as they are stored.
+    fn shown(&self) -> Shown<'_> {
+        let layers = self.backend.map(|_| (self.upper(), self.lower()));
+        Shown {
+            view: self.view(),
+            layers,
+        }
     }
 
     fn view(&self) -> Objects<'_> {
@@ -106,6 +120,16 @@ impl Dirs {
     fn lower(&self) -> Option<Objects<'_>> {
         self.lower.as_ref().map(objects)
     }
+}
+
+/// Returns who serves the merged view of `layout`; `None` if none of just these layers is mounted.
+fn backend(layout: &Layout) -> Result<Option<Backend>> {
+    let mounts = mountinfo::read()?;
+    let entry = mountinfo::find(&mounts, &layout.merged);
+    let found = entry.and_then(mountinfo::Entry::merged_view);
+    let ours =
+        found.filter(|(_, layers)| layers.lower == layout.lower && layers.upper == layout.upper);
+    Ok(ours.map(|(backend, _)| backend))
 }
 
 fn objects((dir, path): &(OwnedFd, PathBuf)) -> Objects<'_> {
@@ -139,14 +163,23 @@ fn all(
         progress,
     };
     let state = store.layout().state.clone();
-    let _lock = state.map(|state| GcLock::shared(&state, &interrupt)).transpose()?;
+    let _lock = state
+        .map(|state| GcLock::shared(&state, &interrupt))
+        .transpose()?;
     let dirs = Dirs::open(store, report)?;
     let rows = rows(store, options, report)?;
     let there = existing(store, options, &dirs, &rows, &run, report)?;
     let asked = (!options.only.is_empty()).then_some(&options.only);
     let reading = options.contents.then_some(&run);
     let before = report.faults.len();
-    shadow::find(store, &dirs.upper(), &dirs.view(), &rows.known, reading, report)?;
+    shadow::find(
+        store,
+        &dirs.upper(),
+        &dirs.view(),
+        &rows.known,
+        reading,
+        report,
+    )?;
     let hidden = report.faults.split_off(before);
     let wanted = hidden.into_iter().filter(|fault| {
         let name = fault.name.as_ref();
@@ -186,7 +219,9 @@ fn rows(store: &Store, options: &Options, report: &mut Report) -> Result<Rows> {
             }
             Err(bad) => {
                 let wrong = Wrong::Row(bad.why.to_string());
-                report.faults.push(Fault::new(Layer::Merged, bad.path, None, wrong));
+                report
+                    .faults
+                    .push(Fault::new(Layer::Merged, bad.path, None, wrong));
             }
         }
     }
@@ -252,8 +287,7 @@ fn existing(
 fn remove_unneeded(store: &mut Store, report: &mut Report) -> Result<()> {
     let unneeded = report.faults.iter();
     let unneeded = unneeded.filter(|fault| fault.wrong == Wrong::Unneeded);
-    let unneeded: BTreeSet<ObjectName> =
-        unneeded.filter_map(|fault| fault.name.clone()).collect();
+    let unneeded: BTreeSet<ObjectName> = unneeded.filter_map(|fault| fault.name.clone()).collect();
     if unneeded.is_empty() {
         return Ok(());
     }
@@ -264,7 +298,7 @@ fn remove_unneeded(store: &mut Store, report: &mut Report) -> Result<()> {
         if fault.wrong != Wrong::Unneeded {
             report.faults.push(fault);
         } else if name.is_some_and(|name| removed.contains(name)) {
-            let how = "its row was removed".to_owned();
+            let how = "removing from database...".to_owned();
             report.repaired.push(Repaired { fault, how });
         } else {
             // Somebody refers to it now.
@@ -278,7 +312,9 @@ fn remove_unneeded(store: &mut Store, report: &mut Report) -> Result<()> {
 /// Has progress expect the reading of `rows`.
 fn expect(progress: &Progress, rows: &[Recorded]) {
     let bytes = rows.iter().map(|row| row.nar_size).sum();
-    progress.total.fetch_add(rows.len() as u64, Ordering::Relaxed);
+    progress
+        .total
+        .fetch_add(rows.len() as u64, Ordering::Relaxed);
     progress.bytes_total.fetch_add(bytes, Ordering::Relaxed);
 }
 
@@ -292,7 +328,7 @@ fn contents(
     report: &mut Report,
 ) -> Result<()> {
     expect(run.progress, there);
-    let seen = dirs.view().look_at_all(there, run)?;
+    let seen = dirs.shown().look_at_all(there, run)?;
     let mut sizes = Vec::new();
     for (row, seen) in there.iter().zip(seen) {
         let path = store.dir().store_path(&row.name).display().to_string();

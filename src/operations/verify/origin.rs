@@ -57,10 +57,7 @@ impl Origin {
         }
         let (other, warnings) = OtherStore::parse(url.as_bytes(), env)?;
         if other.store_dir != layout.store_dir {
-            let why = format!(
-                "its objects are named {}/...",
-                other.store_dir.display()
-            );
+            let why = format!("its objects are named {}/...", other.store_dir.display());
             let hint = format!("add store={} to it", layout.store_dir.display());
             return Err(Error::usage(format!("store {label}"), why).hint(hint));
         }
@@ -90,7 +87,11 @@ impl Origin {
                 if !daemon.is_valid(name)? {
                     return Ok(None);
                 }
-                take(&mut BufReader::with_capacity(BUFFER_BYTES, daemon.nar(name)?)).map(Some)
+                take(&mut BufReader::with_capacity(
+                    BUFFER_BYTES,
+                    daemon.nar(name)?,
+                ))
+                .map(Some)
             }
         }
     }
@@ -120,8 +121,7 @@ fn of_files<T>(
         Ok(_) => {}
     }
     let place = Place::new(dir.as_fd(), name.as_str().as_bytes(), path)?;
-    let (reader, writer) =
-        std::io::pipe().map_err(|why| Error::environment("make a pipe", why))?;
+    let (reader, writer) = std::io::pipe().map_err(|why| Error::environment("make a pipe", why))?;
     thread::scope(|scope| {
         // It ends when the reader is gone: writing fails then.
         let dumping = scope.spawn(move || dump(&place, writer));
@@ -132,7 +132,11 @@ fn of_files<T>(
             (Ok(Ok(())), taken) => taken.map(Some),
             // What could not be read explains why the archive had no end.
             (Ok(Err(why)), _) => Err(why),
-            (Err(_), _) => Err(Error::on("read", path.join(name.as_str()), "the reader failed")),
+            (Err(_), _) => Err(Error::on(
+                "read",
+                path.join(name.as_str()),
+                "the reader failed",
+            )),
         }
     })
 }

@@ -6,10 +6,11 @@
 //! Invariant: nothing is removed before what shall be seen instead was read whole and has the right
 //! hash; and the lower is never written.
 
-use super::contents::{Objects, Run, Seen};
+use super::Dirs;
+use super::contents::{Objects, Run, Seen, Shown};
 use super::origin::Origin;
 use super::shadow::is_whiteout;
-use crate::backend::mountinfo::{self, Backend};
+use crate::backend::mountinfo::Backend;
 use crate::backend::status;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Recorded;
@@ -27,6 +28,7 @@ use std::io::{self, Read};
 #[derive(Debug)]
 pub(super) struct Repairer<'a> {
     store: &'a Store,
+    shown: Shown<'a>,
     view: Objects<'a>,
     upper: Objects<'a>,
     lower: Option<Objects<'a>>,
@@ -40,29 +42,22 @@ pub(super) struct Repairer<'a> {
 impl<'a> Repairer<'a> {
     pub(super) fn new(
         store: &'a Store,
-        [view, upper]: [Objects<'a>; 2],
-        lower: Option<Objects<'a>>,
+        dirs: &'a Dirs,
         origins: &'a [Origin],
         run: Run<'a>,
-    ) -> Result<Repairer<'a>> {
-        let layout = store.layout();
-        let mounts = mountinfo::read()?;
-        let entry = mountinfo::find(&mounts, &layout.merged);
-        let found = entry.and_then(mountinfo::Entry::merged_view);
-        let ours = found.filter(|(_, layers)| {
-            layers.lower == layout.lower && layers.upper == layout.upper
-        });
-        Ok(Repairer {
+    ) -> Repairer<'a> {
+        Repairer {
             store,
-            view,
-            upper,
-            lower,
+            shown: dirs.shown(),
+            view: dirs.view(),
+            upper: dirs.upper(),
+            lower: dirs.lower(),
             origins,
             run,
-            backend: ours.map(|(backend, _)| backend),
+            backend: dirs.backend,
             switched: Cell::new(false),
             staged: Cell::new(0),
-        })
+        }
     }
 
     /// Returns where bad links are removed: a view of the driver has no lower ones; on another one a
@@ -80,7 +75,7 @@ impl<'a> Repairer<'a> {
         self.store.keep(name)?;
         let all = BTreeSet::from([name.clone()]);
         let _locks = PathLocks::take(self.view.path, &all, self.store.interrupt())?;
-        if self.is_good(&self.view, wanted)? {
+        if self.judge(wanted, self.shown.look(wanted.name.as_str(), &self.run))? {
             return Ok("somebody else mended it".to_owned());
         }
         let mut tried = Vec::new();
@@ -117,7 +112,10 @@ impl<'a> Repairer<'a> {
         let _locks = PathLocks::take(self.view.path, &all, self.store.interrupt())?;
         use crate::metadata::Source;
         let metadata = self.store.metadata();
-        let registered = metadata.upper().map(|upper| upper.is_valid(name)).transpose()?;
+        let registered = metadata
+            .upper()
+            .map(|upper| upper.is_valid(name))
+            .transpose()?;
         if registered == Some(true) {
             return Ok("somebody registered it".to_owned());
         }
@@ -143,13 +141,20 @@ impl<'a> Repairer<'a> {
 
     /// Whether the object in `objects` is what it should be; what cannot be read is an error.
     fn is_good(&self, objects: &Objects<'_>, wanted: &Recorded) -> Result<bool> {
-        match objects.look(wanted.name.as_str(), &self.run) {
+        self.judge(wanted, objects.look(wanted.name.as_str(), &self.run))
+    }
+
+    fn judge(&self, wanted: &Recorded, seen: Seen) -> Result<bool> {
+        match seen {
             Seen::Hashed(hash, _) => Ok(hash == wanted.nar_hash),
             Seen::Gone | Seen::Unfit(_) => Ok(false),
             Seen::Unread(why) => Err(why),
-            Seen::Interrupted => Err(self.run.interrupt.check("repair").err().unwrap_or_else(
-                || Error::environment("repair", "interrupted"),
-            )),
+            Seen::Interrupted => Err(self
+                .run
+                .interrupt
+                .check("repair")
+                .err()
+                .unwrap_or_else(|| Error::environment("repair", "interrupted"))),
         }
     }
 
@@ -172,7 +177,11 @@ impl<'a> Repairer<'a> {
             false => "the upper's copy",
         };
         // Not through the view: that would hide the lower's.
-        remove_tree(&Place::new(self.upper.dir, name.as_bytes(), self.upper.path)?)?;
+        remove_tree(&Place::new(
+            self.upper.dir,
+            name.as_bytes(),
+            self.upper.path,
+        )?)?;
         self.store.refresh_view()?;
         self.require_good(wanted)?;
         Ok(format!("removed {what}; the lower's object shows again"))

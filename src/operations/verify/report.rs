@@ -146,7 +146,7 @@ impl Fault {
             }
             Wrong::Disappeared if self.layer == Layer::Lower => "disappeared".to_owned(),
             Wrong::Disappeared => "disappeared, but it still has valid referrers!".to_owned(),
-            Wrong::Unneeded => "disappeared, removing from database...".to_owned(),
+            Wrong::Unneeded => "disappeared".to_owned(),
             Wrong::Lost(why) => format!("disappeared from the merged view: {why}"),
             Wrong::Row(why) => format!("has a bad row: {why}"),
             Wrong::Dangling => {
