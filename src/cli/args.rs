@@ -4,6 +4,7 @@
 pub(super) mod adding;
 pub(super) mod collecting;
 pub(super) mod query;
+pub(super) mod verify;
 
 use crate::backend::kernel::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,6 +58,8 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
     Compare(CompareArgs),
+    /// Tells whether files and rows of a store agree, and mends what does not
+    Verify(verify::VerifyArgs),
     /// Adds files and trees to a store
     Add(adding::AddArgs),
     /// Adds the objects of an export stream, which is read from standard input

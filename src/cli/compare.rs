@@ -75,7 +75,7 @@ fn bar(progress: &Arc<Progress>) -> ProgressBar {
 }
 
 /// A number of bytes as people read it, in Nix's style.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} bytes");

@@ -21,10 +21,11 @@ mod query_tests;
 mod request;
 mod run;
 mod status;
+mod verify;
 
 use crate::error::{Error, Result};
 use args::{Arguments, Command, HookArgs, Switch};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(&args) {
         Ok(parsed) => parsed,
         Err(wrong) => {
-            let (of, code) = match subcommand(&args) {
+            let (of, code) = match subcommand(&args).as_deref() {
                 Some("run") => ("overstore run".to_owned(), RUN_FAILED),
                 Some(command) => (format!("overstore {command}"), 2),
                 None => ("overstore".to_owned(), 2),
@@ -56,6 +57,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Compare(wanted) => compare::compare(&wanted),
+        Command::Verify(wanted) => verify::verify(&wanted),
         Command::Add(wanted) => adding::add(&wanted),
         Command::Import(wanted) => adding::import(&wanted),
         Command::Export(wanted) => adding::export(&wanted),
@@ -120,14 +122,11 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 }
 
 /// Returns the known command that was given, by which its help is found.
-fn subcommand(args: &[OsString]) -> Option<&'static str> {
+fn subcommand(args: &[OsString]) -> Option<String> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
-    let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare", "add", "import",
-        "export", "copy-up", "dump-db", "load-db", "register", "seal", "sign", "gc", "delete",
-        "optimise",
-    ];
-    known.into_iter().find(|name| given == name)
+    let program = Arguments::command();
+    let found = program.find_subcommand(given)?;
+    (!found.is_hide_set()).then(|| found.get_name().to_owned())
 }
 
 /// Prints help, the version, or what is wrong with the arguments `of` a program.

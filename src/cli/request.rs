@@ -249,7 +249,7 @@ fn request(layout: Layout, options: MountOptions) -> Request {
     }
 }
 
-fn surroundings() -> Result<LayoutEnv> {
+pub(super) fn surroundings() -> Result<LayoutEnv> {
     let cwd = std::env::current_dir().map_err(|why| {
         Error::environment("find the current directory", why)
             .hint("it was removed: start from another one")

@@ -68,6 +68,36 @@ pub(super) fn parse(
     }
 }
 
+/// A store that is named beside the layout's own, to read from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherStore {
+    /// Its physical store directory.
+    pub directory: PathBuf,
+    /// Its logical one.
+    pub store_dir: PathBuf,
+    /// Where its metadata is.
+    pub store: LowerStore,
+}
+
+impl OtherStore {
+    /// Returns the store that `url` names, by any spelling that is good for a lower store.
+    pub fn parse(url: &[u8], env: &LayoutEnv) -> Result<(OtherStore, Vec<Warning>)> {
+        let mut warnings = Vec::new();
+        let context = Context {
+            env,
+            decoding: Decoding::Once,
+            depth: 0,
+        };
+        let found = parse(Some(url.to_vec()), context, &mut warnings)?;
+        let other = OtherStore {
+            directory: found.directory,
+            store_dir: found.store_dir,
+            store: found.store,
+        };
+        Ok((other, warnings))
+    }
+}
+
 /// Chooses as Nix does: the local store if its state may be written, else the daemon if there
 /// is one, else a private store for a user without `/nix`, else the local store.
 fn auto(

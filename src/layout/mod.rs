@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use env::{LayoutEnv, Probe};
+pub use lower::OtherStore;
 pub use options::{DEFAULT_LOWER_TTL, LayerOptions, MountOptions, layer_options, parse_options};
 pub use overstore_mount::Attributes;
 pub use overstore_mount::escape::{

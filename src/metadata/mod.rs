@@ -18,6 +18,7 @@
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
 //! * `held`: no database is open for reading and for writing in one process.
 //! * `graph`: all rows of the upper database at once, for who collects.
+//! * `recorded`: what verification asks of it beside.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
 mod change;
@@ -33,6 +34,7 @@ pub mod lower;
 mod order;
 mod read;
 mod realisation;
+mod recorded;
 mod regular;
 mod rows;
 mod schema;
@@ -46,6 +48,7 @@ pub use graph::Graph;
 pub use local::Local;
 pub use read::Reader;
 pub use realisation::Realisation;
+pub use recorded::{BadRow, Recorded};
 pub use regular::open as open_regular;
 pub use source::Source;
 pub use union::{Union, open_union};

@@ -213,7 +213,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Returns the objects of a query with one column, which `column` names in errors.
-    fn objects<P: Params>(
+    pub(super) fn objects<P: Params>(
         &self,
         query: &str,
         params: P,

@@ -8,7 +8,7 @@ use super::place::{At, Met, Place, Visit, kind_of, unsupported, walk};
 use super::sink::{FileHead, Sink};
 use super::tee::NarHasher;
 use super::writer::Writer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Sha256;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -69,7 +69,10 @@ impl<S: Sink> Visit for Dumper<'_, S> {
                 self.sink.directory()?;
                 return Ok(Met::Enter(dir));
             }
-            other => return Err(at.failed("read", unsupported(other))),
+            other => {
+                let what = format!("read {}", at.path().display());
+                return Err(Error::new(Kind::Corrupt, what, unsupported(other)));
+            }
         }
         Ok(Met::Done)
     }

@@ -13,6 +13,7 @@
 //! * `query`: what the metadata tells; nothing is changed.
 //! * `gc`: what is dead, or told to go, is deleted from the upper.
 //! * `optimise`: duplicates of the lower go, equal files become links of one.
+//! * `verify`: whether files and rows agree, and repair.
 
 pub mod add;
 mod export;
@@ -24,6 +25,7 @@ pub mod query;
 pub mod registration;
 mod seal;
 mod sign;
+pub mod verify;
 
 pub use export::export;
 pub use import::import;
