@@ -54,6 +54,10 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Compares what the FUSE driver and the kernel's OverlayFS show for one store
     Compare(CompareArgs),
+    /// Tells what the store knows of objects: hash, size, references, deriver, signatures
+    PathInfo(query::PathInfoArgs),
+    /// Answers one question about objects, as `nix-store --query` does
+    Query(query::QueryArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.

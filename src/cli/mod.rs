@@ -9,10 +9,6 @@ mod check;
 mod compare;
 mod log;
 mod mount;
-#[expect(
-    dead_code,
-    reason = "its commands wait for the source that joins both layers"
-)]
 mod query;
 #[cfg(test)]
 mod query_tests;
@@ -54,6 +50,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(wanted) => check::check(&wanted),
         Command::Status(wanted) => status::status(&wanted),
         Command::Compare(wanted) => compare::compare(&wanted),
+        Command::PathInfo(wanted) => query::path_info(&wanted),
+        Command::Query(wanted) => query::query(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),
@@ -109,7 +107,16 @@ fn attempt(what: &str, paths: &[PathBuf]) -> Result<u8> {
 fn subcommand(args: &[OsString]) -> Option<&'static str> {
     let given = args.iter().skip(1).find(|arg| !is_flag(arg))?;
     let known = [
-        "mount", "umount", "run", "status", "sync", "repair", "check", "compare",
+        "mount",
+        "umount",
+        "run",
+        "status",
+        "sync",
+        "repair",
+        "check",
+        "compare",
+        "path-info",
+        "query",
     ];
     known.into_iter().find(|name| given == name)
 }

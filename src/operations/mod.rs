@@ -6,8 +6,11 @@
 //!
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
+//! * `find_roots`: what keeps objects alive.
 
+mod find_roots;
 mod opened;
 pub mod query;
 
+pub use find_roots::find_roots;
 pub use opened::{Store, read_file, store_dir};
