@@ -82,6 +82,10 @@ pub(super) enum Command {
     Delete(collecting::DeleteArgs),
     #[command(alias = "optimize")]
     Optimise(collecting::OptimiseArgs),
+    /// Tells what the store knows of objects: hash, size, references, deriver, signatures
+    PathInfo(query::PathInfoArgs),
+    /// Answers one question about objects, as `nix-store --query` does
+    Query(query::QueryArgs),
     /// Waits until every change of the layers is visible in the merged view
     ///
     /// A view of the kernel's OverlayFS is refreshed in place: what somebody has open stays as it was.

@@ -11,10 +11,6 @@ mod collecting;
 mod compare;
 mod log;
 mod mount;
-#[expect(
-    dead_code,
-    reason = "its commands wait for the source that joins both layers"
-)]
 mod query;
 #[cfg(test)]
 mod query_tests;
@@ -70,6 +66,8 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Gc(wanted) => collecting::gc(&wanted),
         Command::Delete(wanted) => collecting::delete(&wanted),
         Command::Optimise(wanted) => collecting::optimise(&wanted),
+        Command::PathInfo(wanted) => query::path_info(&wanted),
+        Command::Query(wanted) => query::query(&wanted),
         Command::Sync { merged } => sync(&merged),
         Command::Repair { switch, merged } => repair(switch, &merged),
         Command::Probe { merged } => status::probe(&merged),

@@ -5,8 +5,10 @@ use super::args::query::{PathInfoArgs, QueryArgs};
 use super::request;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::metadata::Source;
-use crate::operations::query::{Follow, Place, Query, Root, read_text};
+use crate::metadata::{Source, open_union};
+use crate::operations::query::{Follow, Place, Query, read_text, whole};
+use crate::operations::{find_roots, store_dir};
+use crate::roots::{Interrupt, Root, Stale, list_temp_roots};
 use crate::store::{ObjectName, StoreDir};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,27 +17,31 @@ use std::path::Path;
 /// Exit code where JSON has `null` for a path that is not valid.
 const NOT_ALL_VALID: u8 = 1;
 
-/// Opens the metadata of a store, of both layers.
-pub(super) type Open<'a> = dyn Fn(&Layout) -> Result<Box<dyn Source>> + 'a;
-
-/// Finds the collector's roots of a store.
-pub(super) type FindRoots<'a> = dyn Fn(&Layout) -> Result<Vec<Root>> + 'a;
-
 /// Prints path infos.
-pub(super) fn path_info(wanted: &PathInfoArgs, open: &Open<'_>) -> Result<u8> {
+pub(super) fn path_info(wanted: &PathInfoArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
-    let (text, code) = path_info_text(wanted, &layout, &*open(&layout)?)?;
+    let ask = |source: &dyn Source| path_info_text(wanted, &layout, source);
+    let (text, code) = whole(|| open_union(&layout), ask)?;
     super::print(text.as_bytes())?;
     Ok(code)
 }
 
 /// Prints the answer about objects; the roots are looked for if they are asked about.
-pub(super) fn query(wanted: &QueryArgs, open: &Open<'_>, roots: &FindRoots<'_>) -> Result<u8> {
+pub(super) fn query(wanted: &QueryArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
-    let source = open(&layout)?;
-    let text = query_text(wanted, &layout, &*source, &|| roots(&layout))?;
+    let ask = |source: &dyn Source| query_text(wanted, &layout, source, &|| roots(&layout, source));
+    let text = whole(|| open_union(&layout), ask)?;
     super::print(text.as_bytes())?;
     Ok(0)
+}
+
+/// Finds all roots of a store, the temporary ones of running processes included.
+fn roots(layout: &Layout, source: &dyn Source) -> Result<BTreeSet<Root>> {
+    let mut roots = find_roots(layout, source, Stale::Keep, &Interrupt::never())?;
+    if let Some(state) = layout.state.as_deref() {
+        roots.append(&mut list_temp_roots(state, &store_dir(layout)?)?);
+    }
+    Ok(roots)
 }
 
 /// Returns what is printed, and the exit code.
@@ -79,7 +85,7 @@ pub(super) fn query_text(
     wanted: &QueryArgs,
     layout: &Layout,
     source: &dyn Source,
-    roots: &dyn Fn() -> Result<Vec<Root>>,
+    roots: &dyn Fn() -> Result<BTreeSet<Root>>,
 ) -> Result<String> {
     let dir = store_dir(layout)?;
     let read = |name: &ObjectName| read_text(layout, name);
@@ -114,15 +120,4 @@ fn objects<'w>(
         cwd: &cwd,
     };
     words.map(|word| place.object(Path::new(word))).collect()
-}
-
-fn store_dir(layout: &Layout) -> Result<StoreDir> {
-    let path = &layout.store_dir;
-    let dir = StoreDir::new(path);
-    dir.ok_or_else(|| {
-        Error::usage(
-            format!("store directory {}", path.display()),
-            "not absolute",
-        )
-    })
 }

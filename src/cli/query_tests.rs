@@ -6,7 +6,7 @@ use super::query::{path_info_text, query_text};
 use crate::error::{Kind, Result};
 use crate::layout::{Layout, LayoutEnv, Probe};
 use crate::metadata::Source;
-use crate::operations::query::Root;
+use crate::roots::Root;
 use crate::store::{ObjectName, Outputs, PathInfo, Sha256};
 use clap::{Args, Command, FromArgMatches};
 use std::collections::BTreeSet;
@@ -92,10 +92,11 @@ fn ask(words: &[&str]) -> Result<String> {
         .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let roots = || {
-        Ok(vec![Root {
+        Ok([Root {
             link: "/r".into(),
-            target: name(TOP),
-        }])
+            object: name(TOP),
+        }]
+        .into())
     };
     let text = query_text(
         &parse::<QueryArgs>(&words).unwrap(),
@@ -157,7 +158,6 @@ fn one_question_at_a_time() {
         &["--all", "/nix/store/x"],
         &["--json-format", "1", "x"],
         &["--json", "--json-format", "3", "x"],
-        &["--json", "--sigs", "x"],
     ] {
         assert!(parse::<PathInfoArgs>(wrong).is_err(), "{wrong:?}");
     }

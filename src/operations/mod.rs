@@ -11,12 +11,14 @@
 //! * `sign`: signatures added to what is registered.
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
+//! * `find_roots`: what keeps objects alive.
 //! * `gc`: what is dead, or told to go, is deleted from the upper.
 //! * `optimise`: duplicates of the lower go, equal files become links of one.
 //! * `verify`: whether files and rows agree, and repair.
 
 pub mod add;
 mod export;
+mod find_roots;
 pub mod gc;
 mod import;
 mod opened;
@@ -28,6 +30,7 @@ mod sign;
 pub mod verify;
 
 pub use export::export;
+pub use find_roots::find_roots;
 pub use import::import;
 pub use opened::{Store, read_file, store_dir};
 pub use seal::seal;

@@ -33,7 +33,7 @@ mod wait;
 
 pub use gc_lock::GcLock;
 pub use link::{add_indirect_root, add_permanent_root};
-pub use others::find_temp_roots;
+pub use others::{find_temp_roots, list_temp_roots};
 pub use path_lock::{PathLocks, remove_abandoned_lock};
 pub use permanent::{Permanent, Stale, find_permanent_roots};
 pub use protected::{Deleting, Protected};

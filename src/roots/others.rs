@@ -4,19 +4,19 @@
 //! Invariant: a file that is locked is read whole up to its last record; a record that is no store
 //! path is an error, since nobody knows what it meant to keep.
 
-use super::HashPart;
 use super::temp::remove_and_mark;
 use super::wait::{Hold, try_lock};
+use super::{HashPart, Root};
 use crate::error::{Error, Kind, Result};
-use crate::store::StoreDir;
+use crate::store::{ObjectName, StoreDir};
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Longer than every path; a file without a NUL would otherwise be read into memory.
 pub(super) const RECORD_MAX_BYTES: u64 = 8192;
@@ -40,45 +40,92 @@ pub fn find_temp_roots(state: &Path, store: &StoreDir) -> Result<BTreeSet<HashPa
     Ok(found)
 }
 
-fn read_file(path: &Path, store: &StoreDir, found: &mut BTreeSet<HashPart>) -> Result<()> {
-    let failed = |why: std::io::Error| {
-        Error::on("read temporary roots", path, why)
-            .hint("if it is no file of Nix or overstore, remove it")
+/// Returns the temporary roots of living processes as roots, `{temp:PID}` as their link, without
+/// any effect: for who only wants to know.
+pub fn list_temp_roots(state: &Path, store: &StoreDir) -> Result<BTreeSet<Root>> {
+    let directory = state.join("temproots");
+    let mut found = BTreeSet::new();
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(found),
+        Err(why) => return Err(Error::on("read", directory, why)),
     };
-    let mut options = OpenOptions::new();
-    // No fifo or device keeps its reader waiting.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).map_err(|why| failed(std::io::Error::other(why)))?;
-    let file = match options
-        .read(true)
-        .write(true)
-        .custom_flags(flags)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(why) => return Err(failed(why)),
-    };
-    let stat = file.metadata().map_err(failed)?;
-    if !stat.is_file() {
-        return Err(failed(std::io::Error::other("it is not a regular file")));
+    let mut unreadable = 0;
+    for entry in entries {
+        let entry = entry.map_err(|why| Error::on("read", &directory, why))?;
+        let process = entry.file_name();
+        if process.as_bytes().first() == Some(&b'.') {
+            continue;
+        }
+        let path = entry.path();
+        let file = match open(&path, OpenOptions::new().read(true)) {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(why) if why.kind() == ErrorKind::PermissionDenied => {
+                unreadable += 1;
+                continue;
+            }
+            Err(why) => return Err(failed(&path, why)),
+        };
+        // Its owner holds it for himself while he lives.
+        if try_lock(&file, &path, Hold::Shared)? {
+            continue;
+        }
+        let link = PathBuf::from(format!("{{temp:{}}}", process.display()));
+        read_records(&file, &path, store, &mut |object| {
+            let link = link.clone();
+            found.insert(Root { link, object });
+        })?;
     }
+    if unreadable > 0 {
+        log::warn!("temporary roots of {unreadable} processes may not be read");
+    }
+    Ok(found)
+}
+
+fn read_file(path: &Path, store: &StoreDir, found: &mut BTreeSet<HashPart>) -> Result<()> {
+    let opened = open(path, OpenOptions::new().read(true).write(true));
+    let Some(file) = opened.map_err(|why| failed(path, why))? else {
+        return Ok(());
+    };
     if try_lock(&file, path, Hold::Exclusive)? {
         log::info!("removing stale temporary roots file {}", path.display());
         return remove_and_mark(path, &file);
     }
-    // What comes later is told to the collector, and no more than this could be without end.
-    let bytes = file.metadata().map_err(failed)?.len();
-    read_records(&file, bytes, path, store, found)
+    read_records(&file, path, store, &mut |object| {
+        found.insert(HashPart::of(&object));
+    })
+}
+
+/// Opens a regular file; `None` if it is gone.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> {
+    // No fifo or device keeps its reader waiting.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let file = match options.custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(why) => return Err(why),
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(Some(file)),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
+fn failed(path: &Path, why: io::Error) -> Error {
+    Error::on("read temporary roots", path, why)
+        .hint("if it is no file of Nix or overstore, remove it")
 }
 
 fn read_records(
     file: &File,
-    bytes: u64,
     path: &Path,
     store: &StoreDir,
-    found: &mut BTreeSet<HashPart>,
+    found: &mut dyn FnMut(ObjectName),
 ) -> Result<()> {
+    // What comes later is told to the collector, and no more than this could be without end.
+    let bytes = file.metadata().map_err(|why| failed(path, why))?.len();
     let mut reader = BufReader::new(file).take(bytes);
     let mut record = Vec::new();
     loop {
@@ -88,7 +135,7 @@ fn read_records(
         read.map_err(|why| Error::on("read temporary roots", path, why))?;
         match record.split_last() {
             Some((0, text)) => match store.parse(Path::new(OsStr::from_bytes(text))) {
-                Some(Ok(name)) => found.insert(HashPart::of(&name)),
+                Some(Ok(name)) => found(name),
                 _ => return Err(garbage(path, text)),
             },
             // Half a record is just being written, by one who tells the collector as well.

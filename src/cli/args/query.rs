@@ -3,7 +3,7 @@
 
 use crate::operations::query::{Columns, Follow, Question};
 use crate::store::json::Format;
-use clap::Args;
+use clap::{ArgAction, Args};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,11 +13,14 @@ use std::path::PathBuf;
 /// be a store path, one inside an object, one below the merged directory, or a symlink to those. What
 /// is printed is what `nix path-info` prints.
 #[derive(Debug, Args)]
-#[command(after_help = "EXAMPLES\n  \
+#[command(
+    disable_help_flag = true,
+    after_help = "EXAMPLES\n  \
     overstore path-info --store 'local-overlay://?...' -rsS /nix/store/...-hello\n  \
     OVERSTORE_STORE='local-overlay://?...' overstore path-info --json --all\n\n\
     EXIT CODES\n  0 done, 1 a path is not valid (which JSON has as null), 2 wrong usage,\n  \
-    3 the machine refused, 4 corrupt data")]
+    3 the machine refused, 4 corrupt data"
+)]
 pub(in crate::cli) struct PathInfoArgs {
     /// The store; without it $OVERSTORE_STORE or $NIX_REMOTE tell it
     #[arg(long, value_name = "STORE-URL")]
@@ -32,7 +35,9 @@ pub(in crate::cli) struct PathInfoArgs {
     #[arg(short, long)]
     pub(in crate::cli) recursive: bool,
     /// Prints JSON, as Nix 2.26 does; see --json-format
-    #[arg(long, conflicts_with_all = ["size", "human_readable", "sigs"])]
+    ///
+    /// Sizes, in bytes, and signatures are always in it, sizes of closures where they are asked for.
+    #[arg(long)]
     pub(in crate::cli) json: bool,
     /// Prints this version of Nix's JSON, which says so in it
     #[arg(long, value_name = "VERSION", value_parser = ["1", "2"], requires = "json")]
@@ -44,11 +49,14 @@ pub(in crate::cli) struct PathInfoArgs {
     #[arg(short = 'S', long)]
     pub(in crate::cli) closure_size: bool,
     /// Sizes in KiB, MiB and so on
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     pub(in crate::cli) human_readable: bool,
     /// Signatures, content address, and whether it was built here
     #[arg(long)]
     pub(in crate::cli) sigs: bool,
+    /// Prints help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 impl PathInfoArgs {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One question and its answer as text, in the words of `nix-store -q`.
 
-use super::{Follow, Query, Root};
+use super::{Follow, Query};
 use crate::error::Result;
+use crate::roots::Root;
 use crate::store::{ObjectName, PathInfo};
 use std::collections::BTreeSet;
 
@@ -45,7 +46,7 @@ impl Query<'_> {
         &mut self,
         question: Question,
         names: &[ObjectName],
-        roots: &dyn Fn() -> Result<Vec<Root>>,
+        roots: &dyn Fn() -> Result<BTreeSet<Root>>,
     ) -> Result<String> {
         let set: BTreeSet<ObjectName> = names.iter().cloned().collect();
         let found = match question {
@@ -113,6 +114,6 @@ impl Query<'_> {
     }
 
     fn root_line(&self, root: &Root) -> String {
-        format!("{} -> {}\n", root.link.display(), self.shown(&root.target))
+        format!("{} -> {}\n", root.link.display(), self.shown(&root.object))
     }
 }

@@ -6,10 +6,10 @@
 
 use super::Query;
 use crate::error::{Error, Kind, Result};
+use crate::roots::Root;
 use crate::store::ObjectName;
 use crate::store::derivation::is_derivation;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 /// What is followed besides references.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,15 +20,6 @@ pub struct Follow {
     /// Between an object and its deriver: from requisites on to valid derivers, from referrers on
     /// to the valid outputs of derivations.
     pub derivers: bool,
-}
-
-/// A root of the garbage collector: what keeps an object alive.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Root {
-    /// Where the root is, as it is shown.
-    pub link: PathBuf,
-    /// The object.
-    pub target: ObjectName,
 }
 
 /// How far the search below an object has come.
@@ -72,11 +63,11 @@ impl Query<'_> {
     pub fn keeping(
         &mut self,
         names: &BTreeSet<ObjectName>,
-        roots: &[Root],
+        roots: &BTreeSet<Root>,
         follow: Follow,
     ) -> Result<BTreeSet<Root>> {
         let closure = self.referrers_closure(names, follow)?;
-        let keeping = roots.iter().filter(|root| closure.contains(&root.target));
+        let keeping = roots.iter().filter(|root| closure.contains(&root.object));
         Ok(keeping.cloned().collect())
     }
 

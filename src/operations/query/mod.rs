@@ -9,6 +9,7 @@
 //! * `place`: which object a path is in.
 //! * `answer`, `tree`, `graph`, `table`: the texts that are printed.
 //! * `text`: a derivation of which no metadata tells the outputs.
+//! * `whole`: answers that others did not change meanwhile.
 
 mod answer;
 mod closure;
@@ -17,12 +18,14 @@ mod place;
 mod table;
 mod text;
 mod tree;
+mod whole;
 
 pub use answer::Question;
-pub use closure::{Follow, Root};
+pub use closure::Follow;
 pub use place::Place;
 pub use table::Columns;
 pub use text::read_text;
+pub use whole::whole;
 
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Source;

@@ -2,6 +2,7 @@
 //! Questions about a store in memory; what Nix printed for the same store is what is expected.
 
 use super::*;
+use crate::roots::Root;
 use crate::store::json::Format;
 use crate::store::{ContentAddress, Sha256};
 use std::cell::RefCell;
@@ -317,13 +318,14 @@ fn closures_follow_outputs_and_derivers() {
 fn roots_are_those_that_keep_an_object() {
     let root = |link: &str, target: &str| Root {
         link: link.into(),
-        target: name(target),
+        object: name(target),
     };
     let roots = [
         root("/r/y", "5-y"),
         root("/r/d", "4-d"),
         root("/r/b", "2-b"),
-    ];
+    ]
+    .into();
     let derivers = Follow {
         outputs: false,
         derivers: true,
@@ -347,10 +349,11 @@ fn roots_are_those_that_keep_an_object() {
 fn answers_in_the_words_of_nix() {
     let memory = built();
     let roots = || {
-        Ok(vec![Root {
+        Ok([Root {
             link: "/r/b".into(),
-            target: name("2-b"),
-        }])
+            object: name("2-b"),
+        }]
+        .into())
     };
     let answer = |question, objects: &[&str]| {
         let objects: Vec<ObjectName> = objects.iter().map(|one| name(one)).collect();
