@@ -3,17 +3,17 @@
 //!
 //! Invariant: either every object that was named may go, or none of them does.
 
+use super::super::find_roots;
 use super::live::{Keep, World};
 use super::removal::Sides;
 use super::sweep::{Sweep, is_kept};
-use super::{Limits, Report, Step, finish, rooted, rows, state, top, with_lock};
+use super::{Limits, Report, Step, finish, rows, state, top, with_lock};
 use crate::error::Result;
 use crate::metadata::Source;
 use crate::operations::Store;
 use crate::roots::{HashPart, Protected, Stale};
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// What is to be deleted.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,7 @@ pub fn delete(
         };
         let mut world = World::new(rows(store)?, keep);
         if !request.ignore_liveness {
-            mark(store, &mut world, &state, kept, request)?;
+            mark(store, &mut world, kept, request)?;
         }
         let sides = top(store)?;
         let refusals = refusals(store, &world, &sides, kept, request)?;
@@ -74,11 +74,15 @@ pub fn delete(
 fn mark(
     store: &Store,
     world: &mut World,
-    state: &Path,
     kept: &BTreeSet<HashPart>,
     request: &Request,
 ) -> Result<()> {
-    let roots = rooted::find(store, state, Stale::Remove)?;
+    let roots = find_roots(
+        store.layout(),
+        store.metadata(),
+        Stale::Remove,
+        store.interrupt(),
+    )?;
     world.mark(&roots, kept, store.interrupt())?;
     if request.names.iter().any(|name| world.why(name).is_none()) {
         world.mark_beyond(kept, store.metadata().lower(), store.interrupt())?;

@@ -5,7 +5,7 @@
 //! lower is changed or listed, and no whiteout is left: the cost grows with the upper directory, with
 //! the upper database, and with what roots lead to.
 //!
-//! * `rooted`: the roots; `live`: what they keep; `inventory`: what the upper directory has.
+//! * `live`: what roots keep alive; `inventory`: what the upper directory has.
 //! * `sweep`, `removal`, `links`: deleting.
 //! * `delete`: single objects.
 
@@ -14,13 +14,12 @@ mod inventory;
 pub(super) mod links;
 mod live;
 pub(super) mod removal;
-mod rooted;
 mod sweep;
 
 pub use delete::{Refusal, Request, delete};
 pub use live::Keep;
 
-use super::Store;
+use super::{Store, find_roots};
 use crate::error::{Error, Result};
 use crate::metadata::{Graph, remove_ballast};
 use crate::roots::{
@@ -84,7 +83,12 @@ pub struct Survey {
 
 /// Returns the roots, as they are found now.
 pub fn roots(store: &Store) -> Result<BTreeSet<Root>> {
-    rooted::find(store, state(store)?, Stale::Keep)
+    find_roots(
+        store.layout(),
+        store.metadata(),
+        Stale::Keep,
+        store.interrupt(),
+    )
 }
 
 /// Tells what a collection would find.
@@ -92,7 +96,12 @@ pub fn survey(store: &Store, keep: Keep) -> Result<Survey> {
     let state = state(store)?;
     let _lock = GcLock::exclusive(state, store.interrupt())?;
     let kept = find_temp_roots(state, store.dir())?;
-    let roots = rooted::find(store, state, Stale::Keep)?;
+    let roots = find_roots(
+        store.layout(),
+        store.metadata(),
+        Stale::Keep,
+        store.interrupt(),
+    )?;
     let mut world = World::new(rows(store)?, keep);
     world.mark(&roots, &kept, store.interrupt())?;
     world.mark_beyond(&kept, store.metadata().lower(), store.interrupt())?;
@@ -133,7 +142,12 @@ pub fn collect(
 ) -> Result<Report> {
     let state = state(store)?.to_owned();
     with_lock(store, &state, |store, protected, kept| {
-        let roots = rooted::find(store, &state, Stale::Remove)?;
+        let roots = find_roots(
+            store.layout(),
+            store.metadata(),
+            Stale::Remove,
+            store.interrupt(),
+        )?;
         let mut world = World::new(rows(store)?, keep);
         let interrupt = store.interrupt().clone();
         world.mark(&roots, kept, &interrupt)?;
