@@ -24,3 +24,6 @@ pub use swap::replace;
 pub(super) use swap::{Made, put_made};
 pub use watched::Interruptible;
 pub(super) use watched::Watched;
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ pub(in crate::operations) fn put_made(
 /// none. Nothing is changed until the new one is complete and proved to be what `info` says.
 ///
 /// # Errors
-/// As [`super::put`]; and where the object is the lower's, unless the view lets those be replaced.
+/// As [`super::put()`]; and where the object is the lower's, unless the view lets those be replaced.
 pub fn replace(store: &mut Store, info: &PathInfo, archive: &mut dyn Read) -> Result<()> {
     keep(store, &info.name, &info.references)?;
     let _locks = lock(store, [&info.name])?;
