@@ -87,18 +87,13 @@ clean
 nix-store --store "$url" --check-validity $all
 
 step "mended from a daemon"
+export NIX_DAEMON_SOCKET_PATH=/mnt/socket
 nix-daemon --store $good >/mnt/daemon.log 2>&1 &
 daemon=$!
-for _ in $(seq 100); do [ -S $good/nix/var/nix/daemon-socket/socket ] || [ -S /nix/var/nix/daemon-socket/socket ] && break; read -rt 0.05 <> <(:) || true; done
-socket=$good/nix/var/nix/daemon-socket/socket
-[ -S $socket ] || socket=/nix/var/nix/daemon-socket/socket
-if [ -S "$socket" ]; then
-    damage "$(in_upper "$up")"; echo changed >"$(in_upper "$up")/file"; again
-    own --check-contents --repair --from "unix://$socket"
-    clean
-else
-    cat /mnt/daemon.log; echo "the daemon has no socket"; false
-fi
+timeout 10 bash -c 'until [ -S /mnt/socket ]; do sleep 0.05; done'
+damage "$(in_upper "$up")"; echo changed >"$(in_upper "$up")/file"; again
+own --check-contents --repair --from unix:///mnt/socket
+clean
 
 for cache in cache plain; do
     step "mended from a binary cache: $cache"

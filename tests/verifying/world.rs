@@ -203,8 +203,10 @@ impl World {
     }
 
     pub(crate) fn sql(&self, statement: &str) {
-        let database = Connection::open(self.path("state/db/db.sqlite")).must();
-        database.execute_batch(statement).must();
+        let database =
+            Connection::open(self.path("state/db/db.sqlite")).expect("the database is there");
+        let done = database.execute_batch(statement);
+        done.expect("the statement is right");
     }
 }
 

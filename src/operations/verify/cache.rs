@@ -100,9 +100,8 @@ impl Cache {
             Ok(child) => Ok(Unpacking(child)),
             Err(why) if why.kind() == ErrorKind::NotFound => {
                 let why = format!("the program {program} is not installed");
-                Err(Error::environment(what, why).hint(format!(
-                    "install it, or make the cache with file:///DIR?compression=none"
-                )))
+                Err(Error::environment(what, why)
+                    .hint("install it, or make the cache with file:///DIR?compression=none"))
             }
             Err(why) => Err(Error::environment(what, why)),
         }

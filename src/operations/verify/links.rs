@@ -9,7 +9,7 @@ use super::report::{Fault, Layer, Repaired, Report, Wrong};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 const LINKS: &str = ".links";
 
@@ -30,17 +30,7 @@ pub(super) fn check(
         dir: dir.as_fd(),
         path: &path,
     };
-    let failed = |why| Error::on("list", &path, why);
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.escape_ascii().to_string());
-        }
-    }
-    names.sort();
-    for name in names {
+    for name in names(&dir).map_err(|why| Error::on("list", &path, why))? {
         run.interrupt.check("verify")?;
         let link = path.join(&name).display().to_string();
         let got = match links.look(&name, run) {
@@ -68,6 +58,20 @@ pub(super) fn check(
         report.faults.push(fault);
     }
     Ok(())
+}
+
+/// Lists a directory, in order.
+fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.escape_ascii().to_string());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn unlink(objects: &Objects<'_>, name: &str) -> Result<()> {

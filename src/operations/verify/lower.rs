@@ -5,8 +5,8 @@
 
 use super::contents::{Objects, Run, Seen};
 use super::report::{Fault, Layer, Report, Wrong};
-use crate::error::{Error, Result};
-use crate::metadata::Recorded;
+use crate::error::{Error, Kind, Result};
+use crate::metadata::{Recorded, Source};
 use crate::operations::Store;
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
@@ -30,66 +30,90 @@ pub(super) fn check(
         let why = "the lower store directory cannot be opened";
         return Err(Error::on("verify lower store in", path, why));
     };
-    let valid = source.all_valid()?;
+    let rows = rows(store, source, asked, run, report)?;
+    match contents {
+        true => read(store, &objects, &rows, run, report)?,
+        false => exist(store, &objects, &rows, report),
+    }
+    source.finish()?;
+    run.interrupt.check("verify")
+}
+
+/// Reads the lower's rows; bad ones are faults.
+fn rows(
+    store: &Store,
+    source: &dyn Source,
+    asked: Option<&BTreeSet<ObjectName>>,
+    run: &Run<'_>,
+    report: &mut Report,
+) -> Result<Vec<Recorded>> {
     let mut rows = Vec::new();
-    for name in valid {
+    for name in source.all_valid()? {
         run.interrupt.check("verify")?;
         if asked.is_some_and(|asked| !asked.contains(&name)) {
             continue;
         }
-        match (source.path_info(&name), contents) {
-            (Ok(Some(info)), _) => rows.push(Recorded {
+        match source.path_info(&name) {
+            Ok(Some(info)) => rows.push(Recorded {
                 name,
                 nar_hash: info.nar_hash,
                 nar_size: info.nar_size,
             }),
-            (Ok(None), _) => {}
-            (Err(why), _) => {
+            Ok(None) => {}
+            Err(why) if why.kind() == Kind::Corrupt => {
                 let wrong = Wrong::Row(why.to_string());
                 report.faults.push(fault(store, &name, wrong));
             }
+            Err(why) => return Err(why),
         }
     }
-    if !contents {
-        for row in &rows {
-            report.checked += 1;
-            match objects.has(row.name.as_str()) {
-                Ok(true) => {}
-                Ok(false) => report
-                    .faults
-                    .push(fault(store, &row.name, Wrong::Disappeared)),
-                Err(why) => report.not_checked(below(&objects, &row.name), why),
-            }
+    Ok(rows)
+}
+
+/// Looks whether the objects are there.
+fn exist(store: &Store, objects: &Objects<'_>, rows: &[Recorded], report: &mut Report) {
+    for row in rows {
+        report.checked += 1;
+        match objects.has(row.name.as_str()) {
+            Ok(true) => {}
+            Ok(false) => report
+                .faults
+                .push(fault(store, &row.name, Wrong::Disappeared)),
+            Err(why) => report.not_checked(below(objects, &row.name), why),
         }
-        return Ok(());
     }
-    super::expect(run.progress, &rows);
-    let seen = objects.look_at_all(&rows, run)?;
+}
+
+/// Reads the objects.
+fn read(
+    store: &Store,
+    objects: &Objects<'_>,
+    rows: &[Recorded],
+    run: &Run<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    super::expect(run.progress, rows);
+    let seen = objects.look_at_all(rows, run)?;
     for (row, seen) in rows.iter().zip(seen) {
         let wrong = match seen {
             Seen::Interrupted => continue,
             Seen::Hashed(got, size) => {
-                report.checked += 1;
                 report.bytes += size;
-                match got == row.nar_hash {
-                    true => continue,
-                    false => Wrong::Modified {
-                        expected: row.nar_hash,
-                        got,
-                    },
-                }
+                let expected = row.nar_hash;
+                (got != expected).then_some(Wrong::Modified { expected, got })
             }
-            Seen::Gone => Wrong::Disappeared,
-            Seen::Unfit(why) => Wrong::Unfit(why.to_string()),
+            Seen::Gone => Some(Wrong::Disappeared),
+            Seen::Unfit(why) => Some(Wrong::Unfit(why.to_string())),
             Seen::Unread(why) => {
-                report.not_checked(below(&objects, &row.name), why);
+                report.not_checked(below(objects, &row.name), why);
                 continue;
             }
         };
-        report.faults.push(fault(store, &row.name, wrong));
+        report.checked += 1;
+        let wrong = wrong.map(|wrong| fault(store, &row.name, wrong));
+        report.faults.extend(wrong);
     }
-    source.finish()?;
-    run.interrupt.check("verify")
+    Ok(())
 }
 
 fn below(objects: &Objects<'_>, name: &ObjectName) -> String {

@@ -170,22 +170,7 @@ fn all(
     let rows = rows(store, options, report)?;
     let there = existing(store, options, &dirs, &rows, &run, report)?;
     let asked = (!options.only.is_empty()).then_some(&options.only);
-    let reading = options.contents.then_some(&run);
-    let before = report.faults.len();
-    shadow::find(
-        store,
-        &dirs.upper(),
-        &dirs.view(),
-        &rows.known,
-        reading,
-        report,
-    )?;
-    let hidden = report.faults.split_off(before);
-    let wanted = hidden.into_iter().filter(|fault| {
-        let name = fault.name.as_ref();
-        name.is_none_or(|name| asked.is_none_or(|asked| asked.contains(name)))
-    });
-    report.faults.extend(wanted);
+    shadows(store, options, &dirs, &rows, &run, report)?;
     let own = rows.own.iter().map(|row| row.name.clone()).collect();
     closure::find(store, &own, report)?;
     if options.contents {
@@ -201,6 +186,28 @@ fn all(
     if options.repair && !options.dry_run {
         mend::mend(store, options, &dirs, &rows.own, &run, report)?;
     }
+    Ok(())
+}
+
+/// Looks for what hides objects that were asked for.
+fn shadows(
+    store: &Store,
+    options: &Options,
+    dirs: &Dirs,
+    rows: &Rows,
+    run: &Run<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    let reading = options.contents.then_some(run);
+    let before = report.faults.len();
+    let (upper, view) = (dirs.upper(), dirs.view());
+    shadow::find(store, &upper, &view, &rows.known, reading, report)?;
+    let found = report.faults.split_off(before);
+    let wanted = |fault: &Fault| {
+        let name = fault.name.as_ref();
+        options.only.is_empty() || name.is_none_or(|name| options.only.contains(name))
+    };
+    report.faults.extend(found.into_iter().filter(wanted));
     Ok(())
 }
 
