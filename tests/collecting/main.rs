@@ -7,6 +7,8 @@
 #[path = "../common/skip.rs"]
 mod skip;
 
+mod cost;
+
 use skip::skip;
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -48,8 +50,7 @@ macro_rules! groups {
 }
 
 groups! {
-    trixie: matrix fuse root, same fuse root, protocol fuse root, crash fuse root, stress fuse root,
-        cost fuse root;
+    trixie: matrix fuse root, same fuse root, protocol fuse root, crash fuse root, stress fuse root;
     sid: matrix fuse root, same fuse root, protocol fuse root, crash fuse root, stress fuse root;
 }
 
