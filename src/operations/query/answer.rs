@@ -23,7 +23,7 @@ pub enum Question {
     ReferrersClosure,
     /// What made each of them.
     Deriver,
-    /// The valid derivations of which each is an output.
+    /// The valid derivations of which they are outputs.
     ValidDerivers,
     /// The outputs of each.
     Outputs,
@@ -66,9 +66,20 @@ impl Query<'_> {
             Question::Hash => return self.each(names, |_, info| info.nar_hash.to_string()),
             Question::Size => return self.each(names, |_, info| info.nar_size.to_string()),
             Question::ValidDerivers => {
-                return self.sets(names, |query, name| query.valid_derivers(name));
+                let mut found = BTreeSet::new();
+                for name in &set {
+                    found.append(&mut self.valid_derivers(name)?);
+                }
+                found
             }
-            Question::Outputs => return self.sets(names, |query, name| query.output_paths(name)),
+            Question::Outputs => {
+                let mut text = String::new();
+                for name in names {
+                    let found = self.output_paths(name)?;
+                    text.push_str(&self.lines(&found));
+                }
+                return Ok(text);
+            }
         };
         let sorted = self.sorted(&found)?;
         Ok(self.lines(&sorted))
@@ -85,20 +96,6 @@ impl Query<'_> {
             let info = self.info(name)?;
             text.push_str(&line(self, &info));
             text.push('\n');
-        }
-        Ok(text)
-    }
-
-    /// The objects that are found for each of `names`, in the order of their names.
-    fn sets(
-        &mut self,
-        names: &[ObjectName],
-        mut find: impl FnMut(&mut Self, &ObjectName) -> Result<BTreeSet<ObjectName>>,
-    ) -> Result<String> {
-        let mut text = String::new();
-        for name in names {
-            let found = find(self, name)?;
-            text.push_str(&self.lines(&found));
         }
         Ok(text)
     }

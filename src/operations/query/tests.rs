@@ -314,6 +314,67 @@ fn closures_follow_outputs_and_derivers() {
     });
 }
 
+/// A source that was not whole as often as it says.
+#[derive(Debug)]
+struct Meanwhile<'a>(&'a std::cell::Cell<usize>);
+
+impl Source for Meanwhile<'_> {
+    fn path_info(&self, _: &ObjectName) -> Result<Option<PathInfo>> {
+        Ok(None)
+    }
+    fn is_valid(&self, _: &ObjectName) -> Result<bool> {
+        Ok(false)
+    }
+    fn referrers(&self, _: &ObjectName) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+    fn valid_derivers(&self, _: &ObjectName) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+    fn outputs(&self, _: &ObjectName) -> Result<Outputs> {
+        Ok(Outputs::new())
+    }
+    fn with_hash_part(&self, _: &str) -> Result<Option<ObjectName>> {
+        Ok(None)
+    }
+    fn all_valid(&self) -> Result<BTreeSet<ObjectName>> {
+        Ok(BTreeSet::new())
+    }
+    fn finish(&self) -> Result<()> {
+        match self.0.get() {
+            0 => Ok(()),
+            left => {
+                self.0.set(left - 1);
+                Err(Error::environment("read", "changed meanwhile"))
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_whole_is_asked_once_more() {
+    for (changes, asked, good) in [(0, 1, true), (1, 2, true), (2, 2, false), (3, 2, false)] {
+        let left = std::cell::Cell::new(changes);
+        let count = std::cell::Cell::new(0);
+        let answer = whole(
+            || Ok(Meanwhile(&left)),
+            |source| {
+                count.set(count.get() + 1);
+                source.all_valid()
+            },
+        );
+        assert_eq!((count.get(), answer.is_ok()), (asked, good), "{changes}");
+        let left = std::cell::Cell::new(changes);
+        let failing = whole(
+            || Ok(Meanwhile(&left)),
+            |_| Err::<(), _>(Error::environment("ask", "half of a change")),
+        );
+        let why = failing.unwrap_err().to_string();
+        let expected = ["read: changed meanwhile", "ask: half of a change"][usize::from(good)];
+        assert_eq!(why, expected);
+    }
+}
+
 #[test]
 fn roots_are_those_that_keep_an_object() {
     let root = |link: &str, target: &str| Root {
@@ -375,6 +436,7 @@ fn answers_in_the_words_of_nix() {
             "7-m.drv\nunknown-deriver\n",
         ),
         (Question::ValidDerivers, &["4-d"], ""),
+        (Question::ValidDerivers, &["2-b", "2-b"], "7-m.drv\n"),
         (Question::Outputs, &["7-m.drv", "4-d"], "2-b\n8-n\n4-d\n"),
         (Question::Size, &["5-y", "1-a"], "160\n160\n"),
         (Question::Roots(plain), &["4-d"], "/r/b -> 2-b\n"),
