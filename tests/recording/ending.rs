@@ -92,6 +92,8 @@ for_each_mode!(
                     database.execute("DELETE FROM Refs", []).sure();
                     database.execute("DELETE FROM ValidPaths", []).sure();
                     fs::remove_file(world.upper.join(name(n, "many"))).sure();
+                    let lock = world.upper.join(format!("{}.lock", name(n, "many")));
+                    assert!(!lock.exists() || fs::remove_file(lock).is_ok());
                 }
             }
         }

@@ -25,7 +25,7 @@ mod watch;
 use crate::backend::Request;
 use crate::backend::companion::Course;
 use crate::backend::mountid::MountId;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
 use crate::metadata::{Source, open_union};
 use crate::nar::Place;
@@ -227,6 +227,11 @@ impl Recorder {
             let name = one.name.clone();
             match self.read(one, &scanner) {
                 Ok(object) => read.push(object),
+                // It will not get better by itself.
+                Err(why) if why.kind() == Kind::Corrupt => {
+                    self.tell(Some(&name), &why);
+                    self.candidates.forget(&name);
+                }
                 Err(why) => self.put_off(&name, &why),
             }
         }
