@@ -29,7 +29,7 @@ const WITHOUT_EFFECT: [&[u8]; 17] = [
 ];
 
 /// The options that only the FUSE driver can fulfil, by what they ask for in the end: the kernel
-/// does nothing else than what `norepair`, `noxattr` and `allow_other` ask for.
+/// does nothing else than what `norepair`, `norecord`, `noxattr` and `allow_other` ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DriverOnly {
     asked: BTreeSet<&'static str>,
@@ -49,6 +49,8 @@ impl DriverOnly {
             b"noxattr" => ("xattr", false),
             b"repair" => ("repair", !off),
             b"norepair" => ("repair", false),
+            b"record" => ("record", !off),
+            b"norecord" => ("record", false),
             b"allow_other" => ("noallow_other", off),
             b"noallow_other" => ("noallow_other", true),
             _ => return false,
@@ -231,10 +233,8 @@ mod tests {
     #[test]
     fn no_word_is_in_two_tables() {
         let of_driver = [&b"xattr"[..], b"noxattr", b"repair", b"norepair", b"watch"];
-        let of_driver =
-            of_driver
-                .into_iter()
-                .chain([&b"allow_other"[..], b"noallow_other", b"lower-ttl"]);
+        let of_driver = of_driver.into_iter().chain([&b"record"[..], b"norecord"]);
+        let of_driver = of_driver.chain([&b"allow_other"[..], b"noallow_other", b"lower-ttl"]);
         for word in of_driver {
             assert!(DriverOnly::default().note(word, None));
             assert!(!Attributes::default().apply(word) && !WITHOUT_EFFECT.contains(&word));

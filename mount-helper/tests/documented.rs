@@ -10,10 +10,10 @@ const PAGE: &str = include_str!("../../docs/mount-helper.md");
 /// Every word by what the kernel backend does with it.
 const TAKEN: &str = "ro rw suid nosuid dev nodev exec noexec sync async dirsync atime noatime relatime \
     norelatime strictatime nostrictatime diratime nodiratime user users owner group noxattr norepair \
-    allow_other xattr=off repair=off allow_other=on nix-check=on nix-check=off x-a X-a=b comment=c user=u defaults \
+    norecord allow_other xattr=off repair=off record=off allow_other=on nix-check=on nix-check=off x-a X-a=b comment=c user=u defaults \
     auto noauto nofail _netdev nouser noowner nogroup silent loud lazytime nolazytime iversion noiversion mand \
     nomand default_permissions";
-const OF_THE_DRIVER: &str = "lower-ttl=1 watch=off xattr xattr=on repair repair=on noallow_other \
+const OF_THE_DRIVER: &str = "lower-ttl=1 watch=off xattr xattr=on repair repair=on record record=on noallow_other \
     allow_other=off";
 
 #[test]

@@ -59,6 +59,7 @@ fn options_that_do_not_fit() {
     for option in [
         "lower-ttl=3",
         "repair",
+        "record",
         "xattr",
         "watch=off",
         "noallow_other",
@@ -79,7 +80,7 @@ fn options_that_do_not_fit() {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
     // What asks for nothing that the kernel does not do anyway.
-    let own = format!("{good},backend=kernel,repair,norepair,noxattr,allow_other");
+    let own = format!("{good},backend=kernel,repair,norepair,record,norecord,noxattr,allow_other");
     let output = place.helper(&["overlay", &merged, "-fo", &own]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let output = place.helper(&["overlay", &merged, "-o", "upperdir=/u,backend=kernel"]);

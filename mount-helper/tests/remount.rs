@@ -50,7 +50,7 @@ fn the_attributes_of_a_view_by_fuse_change() {
 const EVERY_OPTION: &str = r#"
     for backend in fuse kernel; do
         "$H" overlay "$D/m" -o "$O,backend=$backend"
-        for option in repair norepair xattr noxattr lower-ttl=3 watch=off allow_other noallow_other; do
+        for option in repair norepair record norecord xattr noxattr lower-ttl=3 watch=off allow_other noallow_other; do
             "$H" overlay "$D/m" -o "remount,noexec,$option" 2>err; echo $?
             sed 's/.*error: //' err
         done
@@ -72,6 +72,8 @@ fn options_of_the_driver_are_not_passed_over() {
     for option in [
         "repair",
         "norepair",
+        "record",
+        "norecord",
         "xattr",
         "noxattr",
         "lower-ttl",
@@ -90,6 +92,8 @@ fn options_of_the_driver_are_not_passed_over() {
     // The kernel does nothing else than some of them ask for.
     for option in [
         "repair",
+        "",
+        "record",
         "",
         "xattr",
         "",

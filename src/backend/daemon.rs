@@ -78,6 +78,11 @@ impl Background {
         })
     }
 
+    /// Returns what is called when standard error is let go of.
+    pub(super) fn left(&self) -> fn() {
+        self.left
+    }
+
     /// Says that the mount works and lets go of the caller's terminal. `false` if the caller is
     /// gone, which asks for the end.
     pub fn ready(mut self) -> bool {

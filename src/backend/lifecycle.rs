@@ -4,6 +4,7 @@
 //! Invariant: the driver unmounts only on a signal or when its start fails, only the mount it made
 //! (compared by mount id), and goes on serving until the kernel lets go of it.
 
+use super::companion::{Companion, Work};
 use super::daemon::Background;
 use super::mountid::MountId;
 use super::{MountSpec, Request, Way, attach, best_effort, fusermount, preflight, status};
@@ -40,8 +41,18 @@ pub(super) fn merged_options(request: &Request) -> merged::Options {
 /// Mounts and serves `request` in this process until it is unmounted.
 ///
 /// `background` is told once the mount works; without it the process stays in the foreground.
-pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
+/// `beside` is done by a process of its own, as long as the view is served.
+pub fn serve(
+    request: &Request,
+    background: Option<Background>,
+    beside: Option<Work<'_>>,
+) -> Result<()> {
     let mountpoint = preflight::check(request)?;
+    // Before this process has anything that another one must not have: threads, signals, a mount.
+    let left = background.as_ref().map(Background::left);
+    let beside = beside
+        .map(|work| Companion::start(left, work))
+        .transpose()?;
     let spec = MountSpec::new(request, mountpoint.merged.clone())?;
     // The layers are opened before the mount may cover one of them.
     let filesystem = MergedFs::open(&merged_options(request))?;
@@ -53,15 +64,24 @@ pub fn serve(request: &Request, background: Option<Background>) -> Result<()> {
     let (device, way) = attach(&spec)?;
     let mount = OwnMount::just_made(spec.merged, way);
     drop(mountpoint);
-    watch(signals, mount.clone())?;
+    let again = || beside.as_ref().map(Companion::again).transpose();
+    watch(signals, mount.clone(), again()?)?;
     let options = SessionOptions {
         threads: request.threads,
-        status: status::driver_text(request, way),
+        status: status::driver_text(request, way, again()?),
     };
-    let merged = mount.merged.clone();
+    let (merged, started) = (mount.merged.clone(), again()?);
     let served = fuse::serve(device, filesystem, options, move || {
-        after_first_look(merged, move || ready(background, &stop));
+        after_first_look(merged, move || {
+            ready(background, &stop);
+            if let Some(companion) = started {
+                companion.mounted();
+            }
+        });
     });
+    if let Some(companion) = beside {
+        companion.dismiss();
+    }
     if let Err(why) = &served {
         if !mount.is_there() {
             // Requests that an unmount cut off end the connection as an abort does.
@@ -138,12 +158,16 @@ pub(super) fn raise_file_limit() {
 }
 
 /// Waits for a signal on a thread of its own, then unmounts and bounds the wait for the end.
-fn watch(mut signals: Signals, mount: OwnMount) -> Result<()> {
+fn watch(mut signals: Signals, mount: OwnMount, beside: Option<Companion>) -> Result<()> {
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let first = signals.forever().next();
             log::info!("ending: signal {first:?}");
+            if let Some(companion) = beside {
+                // It may be using the view.
+                companion.dismiss();
+            }
             best_effort("unmount", mount.unmount());
             give_up_after(PATIENCE);
         })

@@ -7,6 +7,7 @@
 
 mod ask;
 pub mod choose;
+pub mod companion;
 pub mod daemon;
 pub mod direct;
 pub mod fusermount;

@@ -5,6 +5,7 @@
 //! process of its own, which is abandoned if it does not end.
 
 use super::ask::Answer as Asked;
+use super::companion::Companion;
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, Way, kernel};
 use crate::error::{Error, Kind, Result};
@@ -82,6 +83,7 @@ impl View {
             "watched": told("watched"),
             "unwatched-because": told("unwatched-because"),
             "repair": told("repair"),
+            "recording": told("recording"),
             "hidden": told("hidden"),
             "hidden-count": told("hidden-count"),
         })
@@ -256,7 +258,11 @@ fn open(merged: &Path) -> Result<Option<OwnedFd>> {
 }
 
 /// Prepares the text by which this driver answers.
-pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
+pub(super) fn driver_text(
+    request: &Request,
+    way: Way,
+    recorder: Option<Companion>,
+) -> fuse::StatusText {
     let fixed = json!({
         "pid": std::process::id(),
         "uid": rustix::process::geteuid().as_raw(),
@@ -264,6 +270,7 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         "options": {
             "xattr": request.options.xattr,
             "watch": request.options.watch,
+            "record": request.options.record,
             "lower-ttl": request.options.lower_ttl.as_secs_f64(),
             "allow-other": request.options.allow_other,
             "ro": request.options.attributes.read_only(),
@@ -280,6 +287,7 @@ pub(super) fn driver_text(request: &Request, way: Way) -> fuse::StatusText {
         text["unwatched-because"] = view.unwatched().into();
         let repair = view.repair_status();
         text["repair"] = repair.on.into();
+        text["recording"] = recorder.as_ref().is_some_and(Companion::is_alive).into();
         text["hidden-count"] = repair.hidden.len().into();
         let room = fuse::STATUS_BYTES.saturating_sub(text.to_string().len());
         text["hidden"] = fitting(&repair.hidden, room);

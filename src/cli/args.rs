@@ -192,6 +192,7 @@ pub(super) struct StoreArgs {
     /// ro  refuse every change;
     /// xattr  pass extended attributes through;
     /// repair  let removed lower objects be replaced (see `overstore repair`);
+    /// record  register objects that were completed through the view by hand (mount alone);
     /// lower-ttl=SECONDS  how long to trust names in layers that cannot be watched (1);
     /// watch=off  do not watch the layers: somebody changes them whom this machine does not see;
     /// allow_other, noallow_other  whether other users may enter (wherever permitted);
@@ -293,6 +294,7 @@ pub(super) struct RunArgs {
   watched               whether changes of the layers show at once; null likewise
   unwatched-because     why not, or null
   repair                whether lower objects may be removed from sight; null likewise
+  recording             whether objects completed through the view are registered; null likewise
   hidden                paths of those that are, from MERGED; a long list is cut
   hidden-count          how many they are
   nodes                 how many objects the kernel knows; null likewise\n  \

@@ -4,6 +4,7 @@
 use super::args::{MountArgs, UmountArgs};
 use super::log;
 use super::request::{self, Say, Spelling, Target};
+use crate::backend::companion::Work;
 use crate::backend::daemon::{self, Background, Started};
 use crate::backend::mountinfo::Backend;
 use crate::backend::probe::Space;
@@ -11,6 +12,7 @@ use crate::backend::umount::{self, Busy};
 use crate::backend::{Request, choose, kernel, lifecycle, preflight};
 use crate::error::{Error, Result};
 use crate::metadata;
+use crate::operations::record;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -27,6 +29,9 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
     let (request, spelling) = asked(wanted, Say::Warnings)?;
     preflight::not_mounted(&request.layout.merged)?;
     let decision = choose::decide(wanted.backend.into(), &request, Space::Own)?;
+    if decision.backend == Backend::Fuse {
+        record::check(&request)?;
+    }
     if wanted.dry_run {
         match decision.backend {
             Backend::Kernel => kernel::check(&request)?,
@@ -43,9 +48,13 @@ pub(super) fn mount(wanted: &MountArgs, args: &[OsString]) -> Result<u8> {
     }
 }
 
-/// Serves by FUSE until it is unmounted.
+/// Serves by FUSE until it is unmounted, and records meanwhile if that is wanted.
 fn serve(request: &Request, background: Option<Background>) -> Result<u8> {
-    lifecycle::serve(request, background)?;
+    let recorder: Option<Work<'_>> = match request.options.record {
+        true => Some(Box::new(|course| record::record(&request.layout, course))),
+        false => None,
+    };
+    lifecycle::serve(request, background, recorder)?;
     Ok(0)
 }
 

@@ -8,6 +8,7 @@ use super::say;
 use crate::backend::run::{self, Failure, Run};
 use crate::backend::{Request, preflight};
 use crate::error::{Error, Result};
+use crate::operations::record;
 use std::io;
 
 /// Runs the command; returns only if that fails.
@@ -26,6 +27,7 @@ fn prepare(wanted: &RunArgs, verbose: bool) -> Result<Run> {
         options: &wanted.store.options,
         say: request::Say::Warnings,
     })?;
+    record::refuse_private(&request)?;
     directories(&request, spelling)?;
     Ok(Run {
         request,

@@ -39,13 +39,14 @@ pub(super) fn status(wanted: &StatusArgs) -> Result<u8> {
 
 fn describe(view: &View) -> String {
     format!(
-        "{}\n  lower    {}\n  upper    {}\n  served   {}\n  changes  {}\n{}",
+        "{}\n  lower    {}\n  upper    {}\n  served   {}\n  changes  {}\n{}{}",
         view.merged.display(),
         view.lower.display(),
         view.upper.display(),
         served(view),
         changes(view),
         repair(view),
+        recording(view),
     )
 }
 
@@ -69,6 +70,17 @@ fn repair(view: &View) -> String {
         text += "           ...\n";
     }
     text
+}
+
+/// Whether objects are recorded, if that was asked for.
+fn recording(view: &View) -> &'static str {
+    let told = |key| view.driver.as_ref().and_then(|driver| driver.get(key));
+    let asked = told("options").and_then(|options| options.get("record"));
+    match (asked, told("recording")) {
+        (Some(Value::Bool(true)), Some(Value::Bool(true))) => "  record   on\n",
+        (Some(Value::Bool(true)), _) => "  record   ended: the log says why; mount again\n",
+        _ => "",
+    }
 }
 
 /// When changes of the layers show.

@@ -31,6 +31,8 @@ pub struct MountOptions {
     pub watch: bool,
     /// `repair=on|off`: let lower objects be removed from sight and replaced.
     pub repair: bool,
+    /// `record=on|off`: register objects that were completed through the mount.
+    pub record: bool,
     /// `nix-check=on|off`: refuse paths that Nix's `check-mount` cannot match.
     pub nix_check: bool,
     /// `allow_other`: let other users in; `None` is for the backend to decide.
@@ -48,6 +50,7 @@ impl Default for MountOptions {
             lower_ttl: DEFAULT_LOWER_TTL,
             watch: true,
             repair: false,
+            record: false,
             nix_check: true,
             allow_other: None,
             attributes: Attributes::default(),
@@ -164,6 +167,7 @@ impl MountOptions {
             b"xattr" => self.xattr = switch(name, value)?,
             b"watch" => self.watch = switch(name, value)?,
             b"repair" => self.repair = switch(name, value)?,
+            b"record" => self.record = switch(name, value)?,
             b"nix-check" => self.nix_check = switch(name, value)?,
             b"allow_other" => self.allow_other = Some(switch(name, value)?),
             b"lower-ttl" => self.lower_ttl = duration(name, value)?,
@@ -179,6 +183,8 @@ impl MountOptions {
             b"noxattr" => self.xattr = false,
             b"repair" => self.repair = true,
             b"norepair" => self.repair = false,
+            b"record" => self.record = true,
+            b"norecord" => self.record = false,
             b"allow_other" => self.allow_other = Some(true),
             b"noallow_other" => self.allow_other = Some(false),
             _ => return self.attributes.apply(word) || is_for_others(word, None),
@@ -206,8 +212,8 @@ fn unknown(name: &[u8], value: Option<&[u8]>) -> Error {
         return Error::usage(shown, "needs a value").hint(format!("write {name}=VALUE"));
     }
     Error::usage(shown, "unknown").hint(
-        "options are lowerdir=, upperdir=, workdir=, xattr, repair, lower-ttl=, watch=, \
-         nix-check=, allow_other and those of mount(8)",
+        "options are lowerdir=, upperdir=, workdir=, xattr, repair, record, lower-ttl=, \
+         watch=, nix-check=, allow_other and those of mount(8)",
     )
 }
 

@@ -549,7 +549,7 @@ fn mount_options_give_a_layout() {
 #[test]
 fn later_options_win() {
     let (layout, mount) = options(&[
-        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,watch=off,repair,nix-check=off,allow_other,noatime",
+        "lowerdir=/a,upperdir=/u,xattr,lower-ttl=5,watch=off,repair,record,nix-check=off,allow_other,noatime",
         "lowerdir=/b,lower-ttl=250ms,noallow_other,strictatime,suid,dev,noexec,sync,dirsync,nodiratime,ro,nofail,x-systemd.automount,_netdev,comment=x",
     ])
     .unwrap();
@@ -559,6 +559,7 @@ fn later_options_win() {
         lower_ttl: std::time::Duration::from_millis(250),
         watch: false,
         repair: true,
+        record: true,
         nix_check: false,
         allow_other: Some(false),
         attributes: mount.attributes,
@@ -570,7 +571,8 @@ fn later_options_win() {
         words(&mount),
         "ro,noexec,sync,dirsync,strictatime,nodiratime"
     );
-    let taken_back = options(&["lowerdir=/a,upperdir=/u,repair,xattr,norepair,xattr=off"]);
+    let taken_back =
+        options(&["lowerdir=/a,upperdir=/u,repair,record,xattr,norepair,norecord,xattr=off"]);
     assert_eq!(taken_back.unwrap().1.driver_only.first(), None);
     assert_eq!(mount.driver_only.first(), Some("lower-ttl"));
     let (_, user) = options(&["lowerdir=/a,upperdir=/u,user"]).unwrap();
@@ -630,7 +632,7 @@ fn wrong_options_are_named() {
             "{list}"
         );
     }
-    for unknown in ["repairs", "remount", "metacopy=on", "xattrs"] {
+    for unknown in ["repairs", "records", "remount", "metacopy=on", "xattrs"] {
         let error = options(&[unknown]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("option {unknown}: unknown; options are ")),

@@ -52,8 +52,9 @@ impl Upper {
         Upper::open_patient(layout, PATIENCE)
     }
 
-    /// Opens the database, and waits no longer than `patience` for other processes that write.
-    pub(super) fn open_patient(layout: &Layout, patience: Duration) -> Result<Upper> {
+    /// Opens the database as [`Upper::open`] does, and waits no longer than `patience` for other
+    /// processes that write.
+    pub fn open_patient(layout: &Layout, patience: Duration) -> Result<Upper> {
         let state = state_of(layout)?;
         let Some(store_dir) = StoreDir::new(&layout.store_dir) else {
             let what = format!("store directory {}", layout.store_dir.display());

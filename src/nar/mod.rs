@@ -9,6 +9,7 @@
 mod canonical;
 mod dump;
 mod export;
+mod look;
 mod modulo;
 mod order;
 mod place;
@@ -28,6 +29,7 @@ mod tests;
 pub use canonical::{Links, canonicalise};
 pub use dump::{dump, hash_tree, tell};
 pub use export::{ExportReader, ExportWriter, Exported, MAX_REFERENCES};
+pub use look::{Fault, Look, look};
 pub use modulo::{MAX_SELF_REFERENCES, Modulo, ModuloHasher};
 pub use order::dependencies_first;
 pub use place::Place;

@@ -7,6 +7,8 @@
 //! * `add`: objects put into a store, from files or archives.
 //! * `import`, `export`: streams of objects.
 //! * `registration`: the text of what is registered, written and taken in.
+//! * `record`: objects that were completed through a view, made valid by its driver's companion.
+//! * `scan`: what an object is by what is in it.
 //! * `seal`: objects that somebody put in place by hand.
 //! * `sign`: signatures added to what is registered.
 //! * `opened`: a store that is open for change.
@@ -24,7 +26,9 @@ mod import;
 mod opened;
 pub mod optimise;
 pub mod query;
+pub mod record;
 pub mod registration;
+mod scan;
 mod seal;
 mod sign;
 pub mod verify;

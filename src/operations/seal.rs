@@ -5,10 +5,11 @@
 //! then what their rows say.
 
 use super::Store;
-use super::add::{Merged, Put, Watched, in_upper, keep, lock, settle};
+use super::add::{Merged, Put, in_upper, keep, lock, settle};
+use super::scan::scan;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Source;
-use crate::nar::{Fan, Links, NarHasher, Scanner, Writer, canonicalise, tell};
+use crate::nar::{Links, Scanner, canonicalise};
 use crate::store::{ObjectName, PathInfo};
 use std::collections::BTreeSet;
 
@@ -73,12 +74,5 @@ fn seal_one(
         return Err(error);
     }
     canonicalise(&place, Links::Refuse)?;
-    let mut writer = Writer::new(Fan(NarHasher::new(), scanner), what.as_str())?;
-    let mut watched = Watched::new(&mut writer, store.interrupt(), &what);
-    tell(&place, &mut watched)?;
-    let Fan(hasher, scanner) = writer.finish()?;
-    let (hash, size) = hasher.finish();
-    let mut info = PathInfo::new(name.clone(), hash, size);
-    info.references = scanner.finish();
-    Ok(info)
+    scan(&place, name, scanner, store.interrupt(), &what)
 }

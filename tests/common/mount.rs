@@ -7,7 +7,7 @@ use super::check::{Must, text, within};
 use super::mode::{Mode, program};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,9 +30,27 @@ pub(crate) struct MountGuard {
 impl MountGuard {
     /// Starts the driver in the foreground, so that its log can be shown.
     pub(crate) fn driver(mode: Mode, merged: &Path, layers: &str, trace: Option<PathBuf>) -> Self {
-        let log = merged.with_file_name("driver.log");
         // A setuid program under a tracer loses its privilege: in that mode strace attaches later.
         let wrapped = trace.as_ref().filter(|_| mode != Mode::user);
+        let words = [OsStr::new("-o"), OsStr::new(layers), merged.as_os_str()];
+        let mut guard = MountGuard::start(mode, merged, &words, wrapped);
+        guard.wait_until_mounted();
+        if let (Some(file), Mode::user) = (trace, mode) {
+            guard.attach(&file);
+        }
+        guard
+    }
+
+    /// Starts the driver for the store `url`, which stands at `merged`, with further options.
+    pub(crate) fn store(mode: Mode, merged: &Path, url: &str, options: &str) -> Self {
+        let words = ["-o", options, url].map(OsStr::new);
+        let mut guard = MountGuard::start(mode, merged, &words, None);
+        guard.wait_until_mounted();
+        guard
+    }
+
+    fn start(mode: Mode, merged: &Path, words: &[&OsStr], wrapped: Option<&PathBuf>) -> Self {
+        let log = merged.with_file_name("driver.log");
         let mut command = match wrapped {
             Some(file) => {
                 let mut strace = Command::new("strace");
@@ -45,26 +63,19 @@ impl MountGuard {
             }
             None => Command::new(program()),
         };
-        command
-            .args(["mount", "--foreground", "-v", "-o", layers])
-            .arg(merged);
+        command.args(["mount", "--foreground", "-v"]).args(words);
         let output = File::create(&log).must();
         command
             .stdin(Stdio::null())
             .stdout(output.try_clone().must())
             .stderr(output);
-        let mut guard = MountGuard {
+        MountGuard {
             mode,
             merged: merged.to_owned(),
             log,
             driver: Some(command.spawn().must()),
             tracer: None,
-        };
-        guard.wait_until_mounted();
-        if let (Some(file), Mode::user) = (trace, mode) {
-            guard.attach(&file);
         }
-        guard
     }
 
     /// Mounts the kernel's OverlayFS, as reference.
@@ -216,6 +227,11 @@ impl MountGuard {
                 Err(format!("{what} did not end after the unmount"))
             }
         }
+    }
+
+    /// Returns what the driver has said so far.
+    pub(crate) fn said(&self) -> String {
+        text(&std::fs::read(&self.log).unwrap_or_default())
     }
 
     fn log_tail(&self) -> String {

@@ -154,7 +154,7 @@ fn session(mut channel: &UnixStream, device: OwnedFd, request: &Request) -> Resu
     }
     let options = SessionOptions {
         threads: request.threads,
-        status: status::driver_text(request, Way::Direct),
+        status: status::driver_text(request, Way::Direct, None),
     };
     fuse::serve(device, filesystem, options, || {
         best_effort("report", channel.write_all(&[READY]));

@@ -89,9 +89,9 @@ Usage: mount.overstore SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]
                                     as in mount(8); nosuid,nodev unless told otherwise
         user, users                 nosuid,nodev,noexec
         owner, group                nosuid,nodev
-        lower-ttl= watch= xattr repair noallow_other
+        lower-ttl= watch= xattr repair record noallow_other
                                     of the FUSE driver; errors where the kernel serves
-        noxattr norepair allow_other
+        noxattr norepair norecord allow_other
                                     of the FUSE driver; the kernel does nothing else
         x-* X-* comment= user= defaults auto noauto nofail _netdev nouser noowner nogroup silent
         loud lazytime nolazytime iversion noiversion mand nomand default_permissions
