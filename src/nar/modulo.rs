@@ -7,7 +7,7 @@
 //! an archive without appearances are the same. Invariant: it does not matter in which pieces the
 //! bytes come.
 
-use super::search::{Part, windows};
+use super::search::{Part, head, parts, runs};
 use crate::store::{Algorithm, HASH_PART_BYTES, Hash, Hasher, ObjectName};
 use std::io::{self, Write};
 
@@ -74,12 +74,17 @@ impl ModuloHasher {
     fn replace(&mut self, part: Part) {
         let first = self.positions.len();
         let before = self.hashed;
-        windows(&self.rest, |at, window| {
-            if *window != part {
-                return 1;
+        let positions = &mut self.positions;
+        let wanted = head(&part);
+        runs(&self.rest, |at, run| {
+            // Appearances do not overlap: the first one counts.
+            let mut next = 0;
+            for (place, found) in parts(run).enumerate() {
+                if head(found) == wanted && *found == part && place >= next {
+                    positions.push(before + (at + place) as u64);
+                    next = place + HASH_PART_BYTES;
+                }
             }
-            self.positions.push(before + at as u64);
-            HASH_PART_BYTES
         });
         for position in &self.positions[first..] {
             // Within what is waiting, so it fits.

@@ -3,7 +3,7 @@
 //!
 //! Invariant: it does not matter in which pieces the bytes come.
 
-use super::search::{Part, windows};
+use super::search::{Part, head, parts, runs};
 use crate::store::{HASH_PART_BYTES, ObjectName};
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
@@ -12,8 +12,8 @@ use std::io::{self, Write};
 /// What of a piece must be kept for the next one.
 const KEPT_BYTES: usize = HASH_PART_BYTES - 1;
 
-/// How many beginnings of hash parts are told apart before a part is looked up: three digits.
-const BEGINNINGS: usize = 1 << 15;
+/// How many kinds of beginnings are told apart before a part is looked up, as a power of two.
+const KINDS_LOG2: u32 = 16;
 
 /// Looks for hash parts in what is written to it.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Scanner {
     /// Looks for these objects.
     pub fn new(candidates: impl IntoIterator<Item = ObjectName>) -> Scanner {
         let mut wanted: HashMap<Part, Vec<ObjectName>> = HashMap::new();
-        let mut beginnings = vec![false; BEGINNINGS].into_boxed_slice();
+        let mut beginnings = vec![false; 1 << KINDS_LOG2].into_boxed_slice();
         for name in candidates {
             if let Some(part) = name.hash_part().as_bytes().first_chunk().copied() {
                 beginnings[beginning(&part)] = true;
@@ -52,21 +52,24 @@ impl Scanner {
     }
 
     fn search(&mut self, bytes: &[u8]) {
-        windows(bytes, |_, part| {
-            if self.beginnings[beginning(part)]
-                && let Some(names) = self.wanted.remove(part)
-            {
-                self.found.extend(names);
+        runs(bytes, |_, run| {
+            for part in parts(run) {
+                if self.beginnings[beginning(part)]
+                    && let Some(names) = self.wanted.remove(part)
+                {
+                    self.found.extend(names);
+                }
             }
-            1
         });
     }
 }
 
-/// Numbers the first three digits; the low five bits tell most digits apart.
+/// Tells of which kind the beginning of a part is.
 fn beginning(part: &Part) -> usize {
-    let bits = |byte: u8| usize::from(byte & 0x1f);
-    bits(part[0]) << 10 | bits(part[1]) << 5 | bits(part[2])
+    // An odd number without a pattern: its product has all digits in its highest bits.
+    let mixed = head(part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // No more bits than a table has places, so it fits.
+    (mixed >> (u64::BITS - KINDS_LOG2)) as usize
 }
 
 impl Write for Scanner {

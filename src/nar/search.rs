@@ -20,26 +20,38 @@ static DIGITS: [bool; 256] = {
     digits
 };
 
-/// Shows `each` every run of digits in `text` that is as long as a hash part, and where it begins;
-/// it answers by how much to go on.
-pub(super) fn windows(text: &[u8], mut each: impl FnMut(usize, &Part) -> usize) {
-    let mut at = 0;
-    // Everything from the window's start up to here is digits.
+/// Shows `each` every run of digits in `text` that is at least as long as a hash part, whole, and
+/// where it begins.
+pub(super) fn runs(text: &[u8], mut each: impl FnMut(usize, &[u8])) {
+    let is_digit = |byte: &u8| DIGITS[usize::from(*byte)];
+    let mut begin = 0;
+    // Everything from the beginning up to here is digits.
     let mut known = 0;
-    while let Some(window) = text
-        .get(at..)
-        .and_then(<[u8]>::first_chunk::<HASH_PART_BYTES>)
-    {
-        let end = at + HASH_PART_BYTES;
-        let new = known.clamp(at, end) - at;
+    while let Some(first) = text.get(begin..begin + HASH_PART_BYTES) {
         // From the end, as the last byte that is none rules out the most.
-        let other = window[new..]
-            .iter()
-            .rposition(|byte| !DIGITS[usize::from(*byte)]);
-        at += match other {
-            Some(other) => new + other + 1,
-            None => each(at, window).max(1),
-        };
-        known = end;
+        let new = known - begin;
+        if let Some(other) = first[new..].iter().rposition(|byte| !is_digit(byte)) {
+            known = begin + HASH_PART_BYTES;
+            begin += new + other + 1;
+            continue;
+        }
+        let more = &text[begin + HASH_PART_BYTES..];
+        let length = more.iter().position(|byte| !is_digit(byte));
+        let end = begin + HASH_PART_BYTES + length.unwrap_or(more.len());
+        each(begin, &text[begin..end]);
+        // The byte there is none, if there is one.
+        begin = end + 1;
+        known = begin;
     }
+}
+
+/// Returns the piece of the length of a hash part at every place of `run`.
+pub(super) fn parts(run: &[u8]) -> impl Iterator<Item = &Part> {
+    run.windows(HASH_PART_BYTES).filter_map(<[u8]>::first_chunk)
+}
+
+/// Returns the first eight digits of a part, as a number.
+pub(super) fn head(part: &Part) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *part;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

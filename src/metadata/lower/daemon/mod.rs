@@ -2,8 +2,8 @@
 //! A store behind a daemon, asked through its socket.
 //!
 //! Decides when to connect, again or not at all, and what an error means to the user. Invariants: the
-//! daemon is never asked to change its store; no wait and no answer is without a limit; a connection
-//! that failed in the middle of an answer is not used again.
+//! daemon is never asked to change its store; no wait, no question and no answer is without a limit;
+//! a connection that failed in the middle of an answer is not used again.
 //!
 //! * `wire`: numbers, strings, lists. `connection`: the greeting and what comes before an answer.
 //! * `operations`: the questions. `socket`: the way there, with its time limits.
@@ -15,7 +15,7 @@ pub mod wire;
 
 pub use connection::{Connection, NEWEST, OLDEST};
 pub use operations::NarStream;
-pub use socket::Patience;
+pub use socket::{Limited, NAR_PIECE, Patience};
 pub use wire::Failure;
 
 use crate::error::{Error, Kind, Result};
@@ -25,8 +25,6 @@ use parking_lot::Mutex;
 use socket::Unreachable;
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The metadata of the store behind a daemon.
@@ -41,7 +39,7 @@ pub struct Daemon {
 /// What lasts from one question to the next.
 #[derive(Debug, Default)]
 struct Held {
-    connection: Option<Connection<UnixStream>>,
+    connection: Option<Connection<Limited>>,
     /// Whether objects rely on temporary roots, which end with the connection.
     rooted: bool,
 }
@@ -103,21 +101,23 @@ impl Daemon {
         // Nothing more is asked: the daemon ends the stream after the NAR, instead of waiting.
         let (_, rest) = stream.get_ref();
         rest.get_ref()
-            .shutdown(Shutdown::Write)
+            .end_questions()
             .map_err(|why| self.explain(&doing, why.into()))?;
-        Ok(Nar(stream))
+        Ok(Nar { stream, piece: 0 })
     }
 
     /// Asks, over the connection that there is, or once over a new one where the daemon closed it.
     fn ask<T>(
         &self,
         doing: &str,
-        question: impl Fn(&mut Connection<UnixStream>) -> std::result::Result<T, Failure>,
+        question: impl Fn(&mut Connection<Limited>) -> std::result::Result<T, Failure>,
     ) -> Result<T> {
         let mut held = self.held.lock();
         if let Some(mut connection) = held.connection.take() {
-            let asked =
-                socket::at_rest(connection.stream()).and_then(|()| question(&mut connection));
+            let asked = socket::at_rest(connection.stream()).and_then(|()| {
+                connection.stream_mut().get_mut().begin();
+                question(&mut connection)
+            });
             match asked {
                 Err(Failure::Closed) if !held.rooted => {
                     log::debug!("{}: connecting again", self.socket.display());
@@ -128,6 +128,7 @@ impl Daemon {
             return Err(self.explain(doing, Failure::Closed));
         }
         let mut connection = self.greeted(doing)?;
+        connection.stream_mut().get_mut().begin();
         let asked = question(&mut connection);
         self.answered(&mut held, connection, doing, asked)
     }
@@ -136,7 +137,7 @@ impl Daemon {
     fn answered<T>(
         &self,
         held: &mut Held,
-        connection: Connection<UnixStream>,
+        connection: Connection<Limited>,
         doing: &str,
         asked: std::result::Result<T, Failure>,
     ) -> Result<T> {
@@ -149,7 +150,7 @@ impl Daemon {
         asked.map_err(|failure| self.explain(doing, failure))
     }
 
-    fn greeted(&self, doing: &str) -> Result<Connection<UnixStream>> {
+    fn greeted(&self, doing: &str) -> Result<Connection<Limited>> {
         let stream = socket::connect(&self.socket, &self.patience)
             .map_err(|why| self.unreachable(doing, why))?;
         Connection::greet(stream).map_err(|failure| match failure {
@@ -186,6 +187,8 @@ impl Daemon {
                 .hint("see its log; do it again"),
             Failure::Silent => of_machine("it does not answer")
                 .hint("it is overloaded, waits for a lock, or hangs: see its log"),
+            Failure::Endless => of_machine("its answer does not come to an end")
+                .hint("it is overloaded: see its log; do it again"),
             Failure::Broken(why) => of_machine(&why.to_string()).hint("see the daemon's log"),
             Failure::Refused(why) => {
                 of_machine(&format!("it answered: {why}")).hint("see the daemon's log")
@@ -264,14 +267,29 @@ impl Source for Daemon {
 
 /// The NAR of an object, as the daemon sends it.
 #[derive(Debug)]
-pub struct Nar(NarStream<UnixStream>);
+pub struct Nar {
+    stream: NarStream<Limited>,
+    /// How much of the piece that there is time for has been read.
+    piece: usize,
+}
 
 impl Read for Nar {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(bytes)
+        let count = self.stream.read(bytes)?;
+        self.piece += count;
+        if self.piece >= NAR_PIECE {
+            self.piece = 0;
+            let (_, rest) = self.stream.get_mut();
+            rest.get_mut().begin();
+        }
+        Ok(count)
     }
 }
 
+#[cfg(test)]
+mod connection_tests;
+#[cfg(test)]
+mod limits_tests;
 #[cfg(test)]
 mod peer;
 #[cfg(test)]

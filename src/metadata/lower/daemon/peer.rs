@@ -133,6 +133,7 @@ impl Served {
             connect: short,
             send: short,
             answer: short,
+            ..Patience::default()
         };
         Daemon::new(&self.socket(), dir(), patience)
     }
@@ -149,4 +150,35 @@ impl Served {
 /// Takes the next connection.
 pub(super) fn next(listener: &UnixListener) -> Peer {
     Peer(listener.accept().unwrap().0)
+}
+
+pub(super) const NOW: Version = Version::one(38);
+
+/// What follows the end of the messages.
+pub(super) fn answer() -> Message {
+    Message::of(LAST)
+}
+
+pub(super) fn set(mut message: Message, names: &[&str]) -> Message {
+    message = message.number(names.len() as u64);
+    for name in names {
+        message = message.string(&path(name));
+    }
+    message
+}
+
+/// Serves one connection in which each question is answered.
+pub(super) fn talk(version: Version, pairs: Vec<(Message, Message)>) -> Served {
+    Served::by(move |listener| {
+        let mut peer = next(listener);
+        peer.greet(version);
+        for (question, answer) in &pairs {
+            peer.answers(question, answer);
+        }
+        peer.is_left();
+    })
+}
+
+pub(super) fn is_valid() -> Message {
+    about(1, "a")
 }

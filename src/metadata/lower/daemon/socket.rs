@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The way to a daemon's socket.
 //!
-//! Invariant: no system call on the socket waits for longer than was allowed.
+//! Invariant: no system call on the socket waits for longer than was allowed, and all of them
+//! together wait for no longer than a question may take.
 
 use super::wire::Failure;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a daemon is waited for. Each message of it, and each part of an answer, starts the
-/// time anew: a daemon that has something to say is alive.
+/// times but the last anew: a daemon that has something to say is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// For it to take the connection.
@@ -24,7 +26,14 @@ pub struct Patience {
     pub send: Duration,
     /// For something to come. It may itself wait for a lock meanwhile.
     pub answer: Duration,
+    /// For a question and its whole answer, whatever comes meanwhile, so that one that comes
+    /// byte by byte ends too; so for the greeting, and for each [`NAR_PIECE`] of a NAR. What is
+    /// done between the waits does not count.
+    pub question: Duration,
 }
+
+/// A NAR may be of any size: the time of a question is for so much of it, in bytes.
+pub const NAR_PIECE: usize = 64 << 10;
 
 impl Default for Patience {
     fn default() -> Patience {
@@ -32,6 +41,7 @@ impl Default for Patience {
             connect: Duration::from_secs(10),
             send: Duration::from_secs(30),
             answer: Duration::from_secs(120),
+            question: Duration::from_secs(600),
         }
     }
 }
@@ -43,6 +53,7 @@ impl Patience {
             connect: Duration::from_secs(2),
             send: Duration::from_secs(5),
             answer: Duration::from_secs(5),
+            question: Duration::from_secs(20),
         }
     }
 }
@@ -72,7 +83,7 @@ impl From<Errno> for Unreachable {
 }
 
 /// Connects to the socket at `path`.
-pub(super) fn connect(path: &Path, patience: &Patience) -> Result<UnixStream, Unreachable> {
+pub(super) fn connect(path: &Path, patience: &Patience) -> Result<Limited, Unreachable> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -84,9 +95,75 @@ pub(super) fn connect(path: &Path, patience: &Patience) -> Result<UnixStream, Un
     let (address, directory) = address(path)?;
     connect_to(&socket, &address)?;
     drop(directory);
-    set_socket_timeout(&socket, Timeout::Send, Some(patience.send))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(patience.answer))?;
-    Ok(UnixStream::from(socket))
+    Ok(Limited {
+        stream: UnixStream::from(socket),
+        patience: *patience,
+        left: patience.question,
+    })
+}
+
+/// A connected socket that is waited for within limits.
+#[derive(Debug)]
+pub struct Limited {
+    stream: UnixStream,
+    patience: Patience,
+    /// For how long it may still be waited.
+    left: Duration,
+}
+
+impl Limited {
+    /// Begins the time of a question.
+    pub(super) fn begin(&mut self) {
+        self.left = self.patience.question;
+    }
+
+    /// Tells the other side that nothing more will be asked.
+    pub(super) fn end_questions(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Does what may wait, for no longer than `most` and what is left. What it says as the time of
+    /// the question ends is [`ErrorKind::TimedOut`].
+    fn wait<T>(
+        &mut self,
+        which: Timeout,
+        most: Duration,
+        act: impl FnOnce(&mut UnixStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        set_socket_timeout(&self.stream, which, Some(most.min(self.left)))?;
+        let begin = Instant::now();
+        let done = act(&mut self.stream);
+        self.left = self.left.saturating_sub(begin.elapsed());
+        match done {
+            Err(why) if why.kind() == ErrorKind::WouldBlock && self.left.is_zero() => {
+                Err(ErrorKind::TimedOut.into())
+            }
+            done => done,
+        }
+    }
+}
+
+impl Read for Limited {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.wait(Timeout::Recv, self.patience.answer, |stream| {
+            stream.read(bytes)
+        })
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(Timeout::Send, self.patience.send, |stream| {
+            stream.write(bytes)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Result<()> {
@@ -116,10 +193,10 @@ fn address(path: &Path) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
 }
 
 /// Checks that nothing has come since the last answer.
-pub(super) fn at_rest(stream: &UnixStream) -> Result<(), Failure> {
+pub(super) fn at_rest(stream: &Limited) -> Result<(), Failure> {
     let mut byte = [0u8; 1];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    match rustix::net::recv(stream, &mut byte[..], flags) {
+    match rustix::net::recv(&stream.stream, &mut byte[..], flags) {
         Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN) | Ok((_, 0)) => Err(Failure::Closed),
         Err(other) => Err(Failure::Broken(other.into())),

@@ -34,6 +34,8 @@ pub enum Failure {
     CutOff,
     /// Nothing came, or could be sent, for as long as there is patience.
     Silent,
+    /// Its answer did not end for as long as there is patience with a question.
+    Endless,
     /// The connection failed otherwise.
     Broken(io::Error),
     /// The daemon answered with an error, and listens for the next question.
@@ -81,8 +83,9 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Failure::CutOff,
-            // A socket with a time limit says so by the first.
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Silent,
+            // What a socket with a time limit says.
+            ErrorKind::WouldBlock => Failure::Silent,
+            ErrorKind::TimedOut => Failure::Endless,
             _ => Failure::Broken(error),
         }
     }
