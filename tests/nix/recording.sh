@@ -77,7 +77,8 @@ chmod 0444 $merged/${final##*/}
 touch -d @1 $merged/${final##*/}
 becomes_valid $final
 for path in $upper/*-hand; do
-    [ -e "$path" ] || continue
+    # Some were taken while they were written.
+    [ "$(stat -c %a:%Y "$path")" = 444:1 ] || continue
     becomes_valid "/nix/store/${path##*/}"
 done
 finds_none
