@@ -36,9 +36,17 @@ alive() {
     done
     return 1
 }
-# Ends it, with the processes that serve its clients.
+# Ends it, with the processes that serve its clients: those block SIGTERM, which is for a thread
+# that only the process has from which they were forked, and end with their client otherwise.
 end_daemon() {
-    kill -KILL $(pidof nix-daemon)
+    local main=$(cat /mnt/daemon.pid)
+    kill -TERM "$main"
+    for _ in $(seq 100); do
+        grep -qs '^State:.*[^Z] (' /proc/$main/status || break
+        sleep 0.05
+    done
+    ! grep -s '^State:.*[^Z] (' /proc/$main/status
+    kill -KILL $(pidof nix-daemon) 2>/dev/null || true
     for _ in $(seq 100); do
         alive || return 0
         sleep 0.05

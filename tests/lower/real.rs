@@ -5,7 +5,9 @@ use crate::nix::Nix;
 use crate::{layout, manifest, state};
 use overstore::metadata::lower::daemon::{Daemon, Patience};
 use overstore::metadata::{Source, lower};
+use overstore::store::percent::encode_query_value;
 use overstore::store::{ObjectName, StoreDir};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -89,6 +91,7 @@ fn run(suite: &str) {
     restarts(&mut nix, &served);
     nix.run("end_daemon");
     drop((served, by_database, read_only));
+    nested(&mut nix);
     untouched(&mut nix);
 }
 
@@ -117,11 +120,21 @@ fn nars(nix: &mut Nix, served: &Daemon) {
 
 /// New objects are seen: by a daemon at once, in a database by whoever opens it anew.
 fn grows(nix: &mut Nix, served: &Daemon) {
+    let log = nix.path("lower/nix/var/nix/db/db.sqlite-wal");
+    let followed = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
     let before = database(nix, "");
     let count = before.all_valid().unwrap().len();
     let new = object(&nix.run("echo new >/mnt/new; store --add /mnt/new"));
     assert_eq!(served.is_valid(&new), Ok(true));
     assert_eq!(before.all_valid().unwrap().len(), count);
+    // Read without a log, since there was nothing in it, it may have been read in pieces.
+    match (followed, before.finish()) {
+        (true, finished) => assert_eq!(finished, Ok(())),
+        (false, finished) => {
+            let error = finished.unwrap_err().to_string();
+            assert!(error.contains("opened for writing meanwhile"), "{error}");
+        }
+    }
     let after = database(nix, "");
     assert_eq!(after.is_valid(&new), Ok(true));
     assert_eq!(after.path_info(&new), served.path_info(&new));
@@ -150,6 +163,47 @@ fn restarts(nix: &mut Nix, served: &Daemon) {
     assert!(served.all_valid().is_err());
     nix.run("start_daemon");
     assert_eq!(served.all_valid(), Ok(all));
+}
+
+/// An overlay store over an overlay store, both made by Nix.
+fn nested(nix: &mut Nix) {
+    let over = |root: &str, name: &str, lower: &str| {
+        let lower = encode_query_value(lower.as_bytes());
+        format!(
+            "local-overlay://?root={root}/{name}&upper-layer={root}/{name}-upper\
+             &check-mount=false&lower-store={lower}"
+        )
+    };
+    let urls = |root: &str| {
+        let one = over(root, "one", &format!("{root}/lower"));
+        let two = over(root, "two", &one);
+        (one, two)
+    };
+    let (one, two) = urls("/mnt");
+    nix.run("mkdir -p /mnt/one-upper /mnt/two-upper; \
+             echo extra-experimental-features = local-overlay-store read-only-local-store >>$NIX_CONF_DIR/nix.conf");
+    let mut added = BTreeSet::new();
+    for (name, url) in [("first", &one), ("second", &two)] {
+        let add = format!("echo {name} >/mnt/{name}; nix-store --store '{url}' --add /mnt/{name}");
+        added.insert(object(nix.run(&add).lines().last().unwrap()));
+    }
+    let (_, outside) = urls(nix.path("").to_str().unwrap().trim_end_matches('/'));
+    let third = encode_query_value(outside.as_bytes());
+    let nest = lower::open(&layout(&third)).unwrap().unwrap();
+    let below = database(nix, "").all_valid().unwrap();
+    assert_eq!(added.len(), 2);
+    assert!(added.is_disjoint(&below));
+    assert_eq!(nest.all_valid().unwrap(), &below | &added);
+    for name in &added {
+        let path = format!("/nix/store/{name}");
+        let hash = nix.run(&format!(
+            "nix-store --store '{two}' --query --hash {path} | tail -n 1"
+        ));
+        let found = nest.path_info(name).unwrap().unwrap().nar_hash;
+        let found = overstore::store::base32::encode(&found.0);
+        assert_eq!(hash, format!("sha256:{found}"));
+    }
+    assert_eq!(nest.finish(), Ok(()));
 }
 
 /// Reading the database changes nothing, be its log empty, full or gone.

@@ -2,7 +2,10 @@
 //! The metadata of a lower store, whatever kind of store it is.
 //!
 //! Decides which source a layout's lower store is: its database, a daemon, or both halves of another
-//! overlay store. Invariant: nothing of a lower store is created, locked for writing or changed.
+//! overlay store. Invariant: nothing of a lower store is created, locked for writing or changed. One
+//! thing moves where root reads a database somebody writes: SQLite gives its log and its index the
+//! owner of the database, which they have, so that their change time is new (no open mode spares
+//! that). Where the store is mounted read-only that fails, and nothing moves.
 
 pub mod daemon;
 

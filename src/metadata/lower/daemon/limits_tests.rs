@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A daemon that says what it should not, not all of it, nothing, or never enough.
 use super::peer::{
-    ERROR, HASH, LAST, NOW, Served, about, answer, dir, greeting, is_valid, next, object, set,
+    ERROR, HASH, LAST, NOW, Peer, Served, about, answer, dir, greeting, is_valid, next, object,
+    path, set,
 };
 use super::wire::{MESSAGE_MAX, Message, PATHS_MAX, TEXT_MAX};
 use super::*;
@@ -271,5 +272,66 @@ fn what_nobody_asked_for_is_not_taken_for_an_answer() {
     let error = daemon.is_valid(&object("a")).unwrap_err().to_string();
     assert!(error.contains("it says more than it was asked"), "{error}");
     assert_eq!(daemon.is_valid(&object("a")), Ok(true));
+    served.end();
+}
+
+/// A client for whom nothing but a whole question takes too long.
+fn hurried(served: &Served) -> Daemon {
+    let patience = Patience {
+        question: Duration::from_millis(200),
+        ..Patience::default()
+    };
+    Daemon::new(&served.socket(), dir(), patience)
+}
+
+/// Says `piece` again and again until the client has hung up.
+fn drips(peer: &mut Peer, piece: &[u8]) {
+    let (_never, pause) = mpsc::channel::<()>();
+    while peer.0.write_all(piece).is_ok() {
+        assert!(pause.recv_timeout(Duration::from_millis(1)).is_err());
+    }
+}
+
+#[test]
+fn an_answer_byte_by_byte_comes_to_an_end() {
+    let served = Served::by(|listener| {
+        let mut peer = next(listener);
+        peer.greet(NOW);
+        peer.answers(&Message::of(23), &answer().number(PATHS_MAX));
+        drips(&mut peer, Message::default().string(&path("a")).bytes());
+        let mut peer = next(listener);
+        peer.greet(NOW);
+        peer.expects(&is_valid());
+        drips(&mut peer, Message::of(0x6f6c_6d67).string(b"wait").bytes());
+    });
+    let daemon = hurried(&served);
+    let list = daemon.all_valid().unwrap_err().to_string();
+    let messages = daemon.is_valid(&object("a")).unwrap_err().to_string();
+    for error in [list, messages] {
+        assert!(
+            error.contains("its answer does not come to an end"),
+            "{error}"
+        );
+    }
+    assert!(daemon.held.lock().connection.is_none());
+    served.end();
+}
+
+/// Each question has its time, and so has each piece of a NAR.
+#[test]
+fn a_nar_byte_by_byte_comes_to_an_end() {
+    let served = Served::by(|listener| {
+        let mut peer = next(listener);
+        peer.greet(NOW);
+        peer.expects(&about(38, "a"));
+        peer.says(answer().string(b"nix-archive-1").number(1).bytes());
+        drips(&mut peer, b"(");
+    });
+    let mut found = Vec::new();
+    let mut nar = hurried(&served).nar(&object("a")).unwrap();
+    let error = nar.read_to_end(&mut found).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(found.len() > 24 && found.len() < NAR_PIECE);
+    drop(nar);
     served.end();
 }
