@@ -4,10 +4,18 @@
 use crate::common::check::{mode_of, set_mtime, within};
 use crate::common::for_each_mode;
 use crate::common::mode::Mode;
+use crate::common::mount::MountGuard;
 use crate::world::{PATIENCE, Sure, World, name, seal};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
+
+/// Has another object recorded: whatever was completed before has had its turn then.
+fn something_later(world: &World, view: &MountGuard, number: usize) {
+    let later = name(number, "later");
+    world.file(&later, "z");
+    world.recorded(view, &later);
+}
 
 for_each_mode!(
     /// Each of these is complete but for one thing, and recorded once that is mended.
@@ -34,9 +42,7 @@ for_each_mode!(
         fs::write(at(&unfinished), "u").sure();
         world.file(&refers, &unfinished);
         // Later than all of them, so they have had their turn.
-        let later = name(7, "later");
-        world.file(&later, "z");
-        world.recorded(&view, &later);
+        something_later(&world, &view, 7);
         for open in [&writable, &dated, &inside, &locked, &refers, &unfinished] {
             assert_eq!(world.row(open), None, "{open}\n{}", view.said());
         }
@@ -47,9 +53,7 @@ for_each_mode!(
         let mut open = File::options().append(true).open(at(&unfinished)).sure();
         seal(&at(&unfinished));
         std::io::Write::write_all(&mut open, b"more").sure();
-        let later = name(8, "later");
-        world.file(&later, "z");
-        world.recorded(&view, &later);
+        something_later(&world, &view, 8);
         assert_eq!(world.row(&unfinished), None, "it was written after it was sealed");
         drop(open);
         for object in [&writable, &dated, &inside, &unfinished] {
