@@ -209,6 +209,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table, or one story from end to end"
+    )]
     fn each_question_has_its_rule() {
         let [both, below, above, drv] = [
             ('0', "both"),

@@ -3,7 +3,7 @@
 //! `tests/nar`.
 
 use super::*;
-use crate::store::{Algorithm, Hash, HASH_PART_BYTES, ObjectName, PathInfo, Sha256};
+use crate::store::{Algorithm, HASH_PART_BYTES, Hash, ObjectName, PathInfo, Sha256};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -19,7 +19,10 @@ fn string(bytes: &[u8]) -> Vec<u8> {
 
 /// Words, each as a string.
 fn words(words: &[&str]) -> Vec<u8> {
-    words.iter().flat_map(|word| string(word.as_bytes())).collect()
+    words
+        .iter()
+        .flat_map(|word| string(word.as_bytes()))
+        .collect()
 }
 
 fn archive(inner: &[&str]) -> Vec<u8> {
@@ -79,7 +82,16 @@ fn what_nix_writes_is_accepted_and_written_the_same() {
     for bytes in [
         archive(&["(", "type", "regular", "contents", "", ")"]),
         archive(&["(", "type", "regular", "contents", "12345678", ")"]),
-        archive(&["(", "type", "regular", "executable", "", "contents", "x", ")"]),
+        archive(&[
+            "(",
+            "type",
+            "regular",
+            "executable",
+            "",
+            "contents",
+            "x",
+            ")",
+        ]),
         archive(&["(", "type", "symlink", "target", &target, ")"]),
         directory(&[]),
         directory(&["a"]),
@@ -108,9 +120,21 @@ fn what_nix_refuses_is_refused() {
     let huge = |before: &[&str]| [archive(before), (1u64 << 62).to_le_bytes().to_vec()].concat();
     let table: &[(&str, Vec<u8>, &str)] = &[
         ("nothing", Vec::new(), "too early"),
-        ("another format", words(&["nix-archive-2"]), "'nix-archive-2' where 'nix-archive-1'"),
-        ("unsorted", directory(&["b", "a"]), "'a' does not come after 'b'"),
-        ("twice", directory(&["a", "a"]), "'a' does not come after 'a'"),
+        (
+            "another format",
+            words(&["nix-archive-2"]),
+            "'nix-archive-2' where 'nix-archive-1'",
+        ),
+        (
+            "unsorted",
+            directory(&["b", "a"]),
+            "'a' does not come after 'b'",
+        ),
+        (
+            "twice",
+            directory(&["a", "a"]),
+            "'a' does not come after 'a'",
+        ),
         ("no name", directory(&[""]), "'' is not a name"),
         ("the directory", directory(&["."]), "'.' is not a name"),
         ("the one above", directory(&[".."]), "'..' is not a name"),
@@ -118,21 +142,73 @@ fn what_nix_refuses_is_refused() {
         ("absolute", directory(&["/etc"]), "'/etc' is not a name"),
         ("zero byte", directory(&["a\0b"]), "is not a name"),
         ("long name", directory(&[&long]), "a name of 256 bytes"),
-        ("name's padding", spoilt(directory(&["a"]), "a"), "padding that is not zero"),
-        ("content's padding", spoilt(file.clone(), "x"), "padding that is not zero"),
-        ("word's padding", spoilt(file.clone(), ")"), "padding that is not zero"),
-        ("empty target", archive(&["(", "type", "symlink", "target", "", ")"]), "is empty"),
-        ("long target", archive(&["(", "type", "symlink", "target", &target]), "of 4096 bytes"),
-        ("unknown type", archive(&["(", "type", "fifo", ")"]), "unknown type 'fifo'"),
-        ("no contents", archive(&["(", "type", "regular", ")"]), "')' where the contents"),
-        ("marked", archive(&["(", "type", "regular", "executable", "x"]), "'x' where ''"),
-        ("not ended", archive(&["(", "type", "directory"]), "too early"),
-        ("unknown word", archive(&["(", "type", "directory", "x"]), "'x' where an entry"),
+        (
+            "name's padding",
+            spoilt(directory(&["a"]), "a"),
+            "padding that is not zero",
+        ),
+        (
+            "content's padding",
+            spoilt(file.clone(), "x"),
+            "padding that is not zero",
+        ),
+        (
+            "word's padding",
+            spoilt(file.clone(), ")"),
+            "padding that is not zero",
+        ),
+        (
+            "empty target",
+            archive(&["(", "type", "symlink", "target", "", ")"]),
+            "is empty",
+        ),
+        (
+            "long target",
+            archive(&["(", "type", "symlink", "target", &target]),
+            "of 4096 bytes",
+        ),
+        (
+            "unknown type",
+            archive(&["(", "type", "fifo", ")"]),
+            "unknown type 'fifo'",
+        ),
+        (
+            "no contents",
+            archive(&["(", "type", "regular", ")"]),
+            "')' where the contents",
+        ),
+        (
+            "marked",
+            archive(&["(", "type", "regular", "executable", "x"]),
+            "'x' where ''",
+        ),
+        (
+            "not ended",
+            archive(&["(", "type", "directory"]),
+            "too early",
+        ),
+        (
+            "unknown word",
+            archive(&["(", "type", "directory", "x"]),
+            "'x' where an entry",
+        ),
         ("too deep", nested(MAX_DEPTH + 1), "more than 64 nodes"),
-        ("content of 2^62", huge(&["(", "type", "regular", "contents"]), "too early"),
+        (
+            "content of 2^62",
+            huge(&["(", "type", "regular", "contents"]),
+            "too early",
+        ),
         ("word of 2^62", huge(&[]), "where a word should be"),
-        ("name of 2^62", huge(&["(", "type", "directory", "entry", "(", "name"]), "a name of"),
-        ("target of 2^62", huge(&["(", "type", "symlink", "target"]), "the target of a link of"),
+        (
+            "name of 2^62",
+            huge(&["(", "type", "directory", "entry", "(", "name"]),
+            "a name of",
+        ),
+        (
+            "target of 2^62",
+            huge(&["(", "type", "symlink", "target"]),
+            "the target of a link of",
+        ),
     ];
     for (what, bytes, why) in table {
         let error = check(bytes).expect_err(what).to_string();
@@ -151,7 +227,13 @@ fn what_follows_is_left() {
     let bytes = [directory(&["a"]), b"more".to_vec()].concat();
     let mut input = Input::new(&bytes[..], "test");
     assert_eq!(read(&mut input, &mut Discard), Ok(bytes.len() as u64 - 4));
-    assert!(input.end().unwrap_err().to_string().contains("something follows"));
+    assert!(
+        input
+            .end()
+            .unwrap_err()
+            .to_string()
+            .contains("something follows")
+    );
     let mut input = Input::new(&bytes[..], "test");
     read(&mut input, &mut Discard).unwrap();
     let mut rest = Vec::new();
@@ -237,7 +319,8 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn contains(text: &[u8], part: &str) -> bool {
-    text.windows(HASH_PART_BYTES).any(|window| window == part.as_bytes())
+    text.windows(HASH_PART_BYTES)
+        .any(|window| window == part.as_bytes())
 }
 
 proptest! {
@@ -328,7 +411,11 @@ fn a_stream_comes_back() {
     let mut second = info(TWO, &[ONE, TWO], &nar);
     second.deriver = Some(object(ONE, "o.drv"));
     let infos = [info(ONE, &[], &nar), second];
-    let bytes = [stream(&[(infos[0].clone(), &nar), (infos[1].clone(), &nar)]), b"rest".to_vec()].concat();
+    let bytes = [
+        stream(&[(infos[0].clone(), &nar), (infos[1].clone(), &nar)]),
+        b"rest".to_vec(),
+    ]
+    .concat();
     let mut reader = ExportReader::new(&bytes[..], "test", store());
     for info in &infos {
         let got = reader.next_object(&mut Discard).unwrap().unwrap();
@@ -342,7 +429,13 @@ fn a_stream_comes_back() {
 }
 
 /// A stream of one object, by hand.
-fn by_hand(path: &str, count: u64, references: &[&str], deriver: &str, signature: &[u8]) -> Vec<u8> {
+fn by_hand(
+    path: &str,
+    count: u64,
+    references: &[&str],
+    deriver: &str,
+    signature: &[u8],
+) -> Vec<u8> {
     let parts = [
         1u64.to_le_bytes().to_vec(),
         directory(&[]),
@@ -365,7 +458,9 @@ fn other_streams_are_refused() {
     let unsigned = 0u64.to_le_bytes();
     let next = |bytes: &[u8]| {
         let mut reader = ExportReader::new(bytes, "test", store());
-        reader.next_object(&mut Discard).map(|object| object.map(|object| object.name))
+        reader
+            .next_object(&mut Discard)
+            .map(|object| object.map(|object| object.name))
     };
     let signed = [1u64.to_le_bytes().to_vec(), string(b"of old")].concat();
     for signature in [&unsigned[..], &signed] {
@@ -382,16 +477,28 @@ fn other_streams_are_refused() {
         (2u64.to_le_bytes().to_vec(), "2 where an object"),
         (unmarked, "no mark"),
         (hand("", 0, &[], ""), "without a path"),
-        (hand("/gnu/store/x", 0, &[], ""), "not directly in /nix/store"),
-        (hand(&format!("{path}/x"), 0, &[], ""), "not directly in /nix/store"),
-        (hand(&path.replace("/nix/", "/nix//"), 0, &[], ""), "unusual"),
+        (
+            hand("/gnu/store/x", 0, &[], ""),
+            "not directly in /nix/store",
+        ),
+        (
+            hand(&format!("{path}/x"), 0, &[], ""),
+            "not directly in /nix/store",
+        ),
+        (
+            hand(&path.replace("/nix/", "/nix//"), 0, &[], ""),
+            "unusual",
+        ),
         (hand("/nix/store/short", 0, &[], ""), "no 32 characters"),
         (hand(&path, 1, &[""], ""), "reference without a path"),
         (hand(&path, 2, &[&path, &other], ""), "does not come after"),
         (hand(&path, 2, &[&path, &path], ""), "does not come after"),
         (hand(&path, 1 << 62, &[], ""), "is the limit"),
         (hand(&path, 0, &[], "x"), "not directly in"),
-        (by_hand(&path, 0, &[], "", &2u64.to_le_bytes()), "2 where a signature"),
+        (
+            by_hand(&path, 0, &[], "", &2u64.to_le_bytes()),
+            "2 where a signature",
+        ),
     ];
     for (bytes, why) in table {
         let error = next(bytes).unwrap_err().to_string();
@@ -413,7 +520,10 @@ fn what_has_changed_is_not_exported() {
 fn dependencies_come_first() {
     let three = "0cqlk0wyg2a11s0vxfc5clwd04ykrzv5";
     let of = |infos: Vec<PathInfo>| -> BTreeMap<ObjectName, PathInfo> {
-        infos.into_iter().map(|info| (info.name.clone(), info)).collect()
+        infos
+            .into_iter()
+            .map(|info| (info.name.clone(), info))
+            .collect()
     };
     let absent = "zcqlk0wyg2a11s0vxfc5clwd04ykrzv5";
     let objects = of(vec![
@@ -425,5 +535,10 @@ fn dependencies_come_first() {
     let parts: Vec<&str> = order.iter().map(|info| info.name.hash_part()).collect();
     assert_eq!(parts, [TWO, ONE, three]);
     let cycle = of(vec![info(ONE, &[TWO], b""), info(TWO, &[ONE], b"")]);
-    assert!(dependencies_first(&cycle).unwrap_err().to_string().contains("refers to"));
+    assert!(
+        dependencies_first(&cycle)
+            .unwrap_err()
+            .to_string()
+            .contains("refers to")
+    );
 }

@@ -102,12 +102,7 @@ fn call(at: &Path) -> Told<UnixStream> {
     })
 }
 
-fn send(
-    connection: &mut UnixStream,
-    mut line: &[u8],
-    at: &Path,
-    wait: &mut Wait<'_>,
-) -> Told<()> {
+fn send(connection: &mut UnixStream, mut line: &[u8], at: &Path, wait: &mut Wait<'_>) -> Told<()> {
     while !line.is_empty() {
         match connection.write(line) {
             Ok(sent) => line = line.get(sent..).unwrap_or_default(),

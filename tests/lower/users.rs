@@ -48,7 +48,7 @@ fn a_forbidden_state_is_no_empty_store() {
     drop(writer);
     let allowed = ask(&place);
     assert!(allowed.status.success(), "{}", check::text(&allowed.stderr));
-    fs::set_permissions(&db, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&db, Permissions::from_mode(0o000)).unwrap();
     let forbidden = ask(&place);
     fs::set_permissions(&db, everybody).unwrap();
     let said = check::text(&forbidden.stderr);

@@ -292,7 +292,7 @@ fn a_lower_that_may_not_be_read_is_an_error() {
     let stores = Stores::new();
     drop(stores.database("low", &["x"]));
     let db = stores.path("low").join("nix/var/nix/db");
-    fs::set_permissions(&db, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&db, fs::Permissions::from_mode(0o000)).unwrap();
     let url = stores.over("one", &stores.path("low").display().to_string());
     let opened = open(&stores.layout(&url));
     fs::set_permissions(&db, fs::Permissions::from_mode(0o755)).unwrap();

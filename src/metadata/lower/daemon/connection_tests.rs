@@ -74,6 +74,10 @@ fn temporary_roots_end_with_their_connection() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table, or one story from end to end"
+)]
 fn a_nar_is_passed_on_to_its_end() {
     let rest = (0..200_000u32).flat_map(u32::to_le_bytes);
     let bytes: Vec<u8> = Message::default()

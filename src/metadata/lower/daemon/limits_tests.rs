@@ -44,6 +44,10 @@ fn wrong(operation: u64, says: Vec<u8>) -> String {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table, or one story from end to end"
+)]
 fn answers_that_make_no_sense_are_errors() {
     let zeros = "0".repeat(64);
     let info = || answer().number(1).string(b"");

@@ -31,7 +31,7 @@ fn other_versions_are_refused() {
             "it speaks protocol 2.0, and only protocol 1 is known",
         ),
         (greets(0x6478_696f, u64::MAX), "only protocol 1 is known"),
-        (greets(0x5353_482d_322e_30, 0x126), "no Nix daemon"),
+        (greets(0x0053_5348_2d32_2e30, 0x126), "no Nix daemon"),
     ] {
         let served = Served::by(move |listener| {
             let mut peer = next(listener);
@@ -161,6 +161,10 @@ fn a_path_info_is_read() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table, or one story from end to end"
+)]
 fn every_question_is_asked_as_daemons_know_it() {
     let outputs = answer()
         .number(2)
