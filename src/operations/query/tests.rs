@@ -467,7 +467,7 @@ fn what_is_not_valid_is_an_error() {
             query.table(&set, Columns::default()).map(drop),
             query.output_paths(&none).map(drop),
             query.output_paths(&name("8-none.drv")).map(drop),
-            query.keeping(&set, &[], plain).map(drop),
+            query.keeping(&set, &BTreeSet::new(), plain).map(drop),
         ];
         for error in errors {
             let error = error.unwrap_err();
