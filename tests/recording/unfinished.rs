@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is not complete, not the recorder's, or not alone is left as it is.
-#![expect(clippy::too_many_lines, reason = "one story from end to end")]
 
 use crate::common::check::{mode_of, set_mtime, within};
 use crate::common::for_each_mode;
