@@ -56,7 +56,7 @@ fn ask(home: &Path, words: &[&str]) -> Output {
 
 #[track_caller]
 fn refused(output: &Output, code: i32, words: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = std::str::from_utf8(&output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(output.stdout.is_empty());
     assert!(said.contains(words) && said.contains("; "), "{said}");
@@ -107,7 +107,7 @@ fn what_is_not_there_is_told() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(!home.path().join("none").exists());
+    assert!(!home.path().join("none").try_exists().unwrap());
     let wrong = Command::new(env!("CARGO_BIN_EXE_overstore"))
         .args(["query", "--size", "--hash", "x"])
         .output()
