@@ -108,7 +108,7 @@ mod tests {
                 .map(|line| format!("{line}\n"))
                 .collect();
             assert_eq!(parse(&without), Err(format!("it has no {key}")));
-            let broken = whole.replace(&format!("{key}: "), &format!("{key}: /"));
+            let broken = whole.replace(&format!("{key}: "), &format!("{key}: /a"));
             assert!(parse(&broken).unwrap_err().contains(key), "{key}");
         }
     }

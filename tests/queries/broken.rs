@@ -56,7 +56,7 @@ fn ask(home: &Path, words: &[&str]) -> Output {
 
 #[track_caller]
 fn refused(output: &Output, code: i32, words: &str) {
-    let said = output.stderr.escape_ascii().to_string();
+    let said = std::str::from_utf8(&output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(output.stdout.is_empty());
     assert!(said.contains(words) && said.contains("; "), "{said}");
