@@ -103,10 +103,10 @@ fn a_large_lower_costs_nothing() {
     }
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (root, lower) = (scratch.path().join("m"), scratch.path().join("l"));
-    for root in [&root, &lower] {
-        fs::create_dir_all(root.join("nix/store")).unwrap();
+    for (own, other) in [(&root, &lower), (&lower, &root)] {
+        fs::create_dir_all(own.join("nix/store")).unwrap();
         // Opening a store for change makes its database.
-        let made = gc(&url(root, &lower)).output().unwrap();
+        let made = gc(&url(own, other)).output().unwrap();
         assert!(made.status.success(), "{}", made.stderr.escape_ascii());
     }
     let names: Vec<_> = (0..20_000).map(|number| object(number, "low")).collect();
