@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 const OPTIONS: Options = Options {
     strict: false,
@@ -39,9 +40,19 @@ fn settle(path: &Path) {
     set_mtime(path, 1).must();
 }
 
+/// A directory that goes with all that is in it, also with what its user has locked himself out of.
+struct Scratch(tempfile::TempDir);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mut open = Command::new("chmod");
+        drop(open.args(["-R", "u+rwx"]).arg(self.0.path()).status());
+    }
+}
+
 fn compared(left: impl Fn(&Path), right: impl Fn(&Path)) -> Report {
-    let scratch = tempfile::tempdir().must();
-    let [fuse, kernel] = ["fuse", "kernel"].map(|name| scratch.path().join(name));
+    let scratch = Scratch(tempfile::tempdir().must());
+    let [fuse, kernel] = ["fuse", "kernel"].map(|name| scratch.0.path().join(name));
     build(&fuse);
     build(&kernel);
     settle(&fuse);
