@@ -14,6 +14,8 @@ mod locked;
 mod mending;
 mod probes;
 mod real_nix;
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 #[path = "../common/skip.rs"]
 mod skip;
 mod users;

@@ -2,51 +2,24 @@
 //! Stores that real Nix made, in two versions: no fault where there is none, and the printed commands
 //! mend what Nix then finds mended.
 
+use crate::root_folder::{Inside, root_folder_with_fuse, scratch};
 use crate::skip::skip;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// What takes longer hangs.
-const LIMIT_SECONDS: &str = "300";
+const LIMIT_SECONDS: u32 = 300;
 
 fn run(suite: &str) {
-    if !rustix::process::geteuid().is_root() || Path::new("/dev/fuse").symlink_metadata().is_err() {
-        return skip("only root, with /dev/fuse, can enter a root folder");
-    }
-    let made = Command::new(format!("{HERE}/scripts/nix-root"))
-        .arg(suite)
-        .output()
-        .unwrap();
-    if !made.status.success() {
-        return skip(std::str::from_utf8(&made.stderr).unwrap().trim());
-    }
-    let scratch = tempfile::Builder::new()
-        .prefix("check-nix-")
-        .permissions(PermissionsExt::from_mode(0o755))
-        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-        .unwrap();
-    let output = Command::new("timeout")
-        .args(["--signal=KILL", LIMIT_SECONDS])
-        .arg(format!("{HERE}/scripts/nix-enter"))
-        .arg(OsStr::from_bytes(made.stdout.trim_ascii()))
-        .arg("--bind")
-        .args([scratch.path(), Path::new("/mnt")])
-        .args(["--bind", &format!("{HERE}/tests/check"), "/run/tests"])
-        .args([
-            "--bind",
-            env!("CARGO_BIN_EXE_overstore"),
-            "/run/bin/overstore",
-        ])
-        .args(["--", "bash", "/run/tests/nix.sh"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}: {shown}", output.status);
+    let root = match root_folder_with_fuse(suite) {
+        Ok(root) => root,
+        Err(why) => return skip(&why),
+    };
+    let scratch = scratch("check-nix-");
+    Inside::new(&root, LIMIT_SECONDS)
+        .bind(&scratch, "/mnt")
+        .bind_here("tests/check", "/run/tests")
+        .bind_programs()
+        .run(["bash", "/run/tests/nix.sh"])
+        .check();
 }
 
 #[test]

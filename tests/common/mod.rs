@@ -18,6 +18,7 @@ pub(crate) mod mmap;
 pub(crate) mod mode;
 pub(crate) mod mount;
 pub(crate) mod nix;
+pub(crate) mod root_folder;
 pub(crate) mod skip;
 pub(crate) mod trace;
 

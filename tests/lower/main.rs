@@ -15,6 +15,8 @@ mod manifest;
 mod media;
 mod nix;
 mod real;
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 #[path = "../common/skip.rs"]
 mod skip;
 mod users;

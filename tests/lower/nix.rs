@@ -3,18 +3,15 @@
 //!
 //! Invariant: it ends with its value, with every process and mount of it.
 
+use crate::root_folder::{Inside, root_folder, scratch};
 use crate::skip::skip;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use tempfile::TempDir;
 
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// What takes longer hangs.
-const LIMIT_SECONDS: &str = "300";
+const LIMIT_SECONDS: u32 = 300;
 
 /// Nix and the stores that it makes: `/mnt` for it, [`Nix::path`] outside.
 pub(crate) struct Nix {
@@ -27,32 +24,19 @@ pub(crate) struct Nix {
 impl Nix {
     /// Enters the root folder of `suite`; `None`, having said why, where that is impossible.
     pub(crate) fn of(suite: &str) -> Option<Nix> {
-        if !rustix::process::geteuid().is_root() {
-            skip("only root can enter a root folder");
-            return None;
-        }
-        let made = Command::new(format!("{HERE}/scripts/nix-root"))
-            .arg(suite)
-            .output()
-            .unwrap();
-        if !made.status.success() {
-            skip(std::str::from_utf8(&made.stderr).unwrap().trim());
-            return None;
-        }
-        let scratch = tempfile::Builder::new()
-            .prefix("lower-nix-")
-            .permissions(PermissionsExt::from_mode(0o755))
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .unwrap();
-        let mut child = Command::new("timeout")
-            .args(["--signal=KILL", LIMIT_SECONDS])
-            .arg(format!("{HERE}/scripts/nix-enter"))
-            .arg(OsStr::from_bytes(made.stdout.trim_ascii()))
-            .arg("--bind")
-            .args([scratch.path(), Path::new("/mnt")])
-            .args(["--bind", &format!("{HERE}/tests/nix"), "/run/tests"])
-            .args(["--bind", &format!("{HERE}/tests/lower"), "/run/lower"])
-            .args(["--", "bash", "/run/lower/nix.sh"])
+        let root = match root_folder(suite) {
+            Ok(root) => root,
+            Err(why) => {
+                skip(&why);
+                return None;
+            }
+        };
+        let scratch = scratch("lower-nix-");
+        let mut child = Inside::new(&root, LIMIT_SECONDS)
+            .bind(&scratch, "/mnt")
+            .bind_here("tests/nix", "/run/tests")
+            .bind_here("tests/lower", "/run/lower")
+            .command(["bash", "/run/lower/nix.sh"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

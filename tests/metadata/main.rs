@@ -10,6 +10,8 @@ mod ended;
 mod model;
 mod place;
 mod real_nix;
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 mod rows;
 mod sequences;
 #[path = "../common/skip.rs"]

@@ -3,22 +3,18 @@
 //! wrote, and both would have written the same.
 
 use crate::place::{local, raw, store_dir, upper};
+use crate::root_folder::{Inside, root_folder, scratch};
 use crate::skip::skip;
 use overstore::metadata::{Registration, Source};
 use overstore::store::{Algorithm, ContentAddress, Hash, Method, ObjectName, PathInfo, Sha256};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// What takes longer hangs.
-const LIMIT_SECONDS: &str = "120";
+const LIMIT_SECONDS: u32 = 120;
 
 struct World {
     root: PathBuf,
@@ -27,24 +23,14 @@ struct World {
 
 impl World {
     fn new(suite: &str) -> Option<World> {
-        if !rustix::process::geteuid().is_root() {
-            skip("only root can enter a root folder");
-            return None;
-        }
-        let made = Command::new(format!("{HERE}/scripts/nix-root"))
-            .arg(suite)
-            .output();
-        let made = made.unwrap();
-        if !made.status.success() {
-            skip(std::str::from_utf8(&made.stderr).unwrap().trim());
-            return None;
-        }
-        let dir = tempfile::Builder::new()
-            .prefix("metadata-nix-")
-            .permissions(PermissionsExt::from_mode(0o755))
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .unwrap();
-        let root = PathBuf::from(OsStr::from_bytes(made.stdout.trim_ascii()));
+        let root = match root_folder(suite) {
+            Ok(root) => root,
+            Err(why) => {
+                skip(&why);
+                return None;
+            }
+        };
+        let dir = scratch("metadata-nix-");
         Some(World { root, dir })
     }
 
@@ -59,24 +45,11 @@ impl World {
     /// Has Nix do one step.
     #[track_caller]
     fn nix(&self, words: &[&str]) {
-        let output = Command::new("timeout")
-            .args(["--signal=KILL", LIMIT_SECONDS])
-            .arg(format!("{HERE}/scripts/nix-enter"))
-            .arg(&self.root)
-            .arg("--bind")
-            .args([self.dir.path(), Path::new("/mnt")])
-            .args(["--bind", &format!("{HERE}/tests/metadata"), "/run/tests"])
-            .args(["--", "bash", "/run/tests/nix.sh"])
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{words:?}: {}: {shown}",
-            output.status
-        );
+        Inside::new(&self.root, LIMIT_SECONDS)
+            .bind(&self.dir, "/mnt")
+            .bind_here("tests/metadata", "/run/tests")
+            .run(["bash", "/run/tests/nix.sh"].iter().chain(words))
+            .check();
     }
 
     fn said(&self, name: &str) -> String {

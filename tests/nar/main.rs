@@ -6,6 +6,8 @@
     reason = "a test ends at the first surprise; the lint's own exception is for #[test] alone"
 )]
 
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 #[path = "../common/skip.rs"]
 mod skip;
 

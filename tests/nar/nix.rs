@@ -3,6 +3,7 @@
 //!
 //! Its steps are `nix.sh`, in a root folder of `scripts/nix-root`; what it left is compared here.
 
+use crate::root_folder::{self, Inside};
 use crate::skip::skip;
 use crate::tree::{Tree, dir, trees};
 use overstore::nar::{
@@ -18,16 +19,14 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 /// Trees that are hashed by both.
 const HASHED: usize = 1000;
 /// Those of them that are dumped, restored and added by both.
 const CARRIED: usize = 60;
 /// The steps take some 10 seconds on an idle machine.
-const LIMIT_SECONDS: &str = "300";
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const LIMIT_SECONDS: u32 = 300;
 
 #[test]
 fn trixie() {
@@ -40,32 +39,17 @@ fn sid() {
 }
 
 fn run(suite: &str) {
-    let root = match root_folder(suite) {
+    let root = match root_folder::root_folder(suite) {
         Ok(root) => root,
         Err(why) => return skip(&why),
     };
-    let scratch = tempfile::Builder::new()
-        .prefix("nar-")
-        .tempdir_in(env!("CARGO_TARGET_TMPDIR"));
-    let scratch = Cleared(scratch.unwrap());
+    let scratch = Cleared(root_folder::scratch("nar-"));
     let made = prepare(scratch.0.path());
-    let status = Command::new("timeout")
-        .args(["--signal=KILL", LIMIT_SECONDS])
-        .arg(format!("{HERE}/scripts/nix-enter"))
-        .arg(&root)
-        .arg("--bind")
-        .args([scratch.0.path(), Path::new("/mnt")])
-        .args(["--bind", &format!("{HERE}/tests/nar"), "/run/tests"])
-        .args(["--", "bash", "/run/tests/nix.sh"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = status
-        .stdout
-        .escape_ascii()
-        .to_string()
-        .replace("\\n", "\n");
-    assert!(status.status.success(), "{}:\n{said}", status.status);
+    Inside::new(&root, LIMIT_SECONDS)
+        .bind(&scratch.0, "/mnt")
+        .bind_here("tests/nar", "/run/tests")
+        .run(["bash", "/run/tests/nix.sh"])
+        .check();
     restored_by_nix(scratch.0.path(), &made);
     sealed_alike(scratch.0.path(), &made);
     exported_alike(scratch.0.path());
@@ -85,22 +69,6 @@ impl Drop for Cleared {
             assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
         }
     }
-}
-
-fn root_folder(suite: &str) -> Result<PathBuf, String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("only root can enter a root folder".to_owned());
-    }
-    let made = Command::new(format!("{HERE}/scripts/nix-root"))
-        .arg(suite)
-        .output()
-        .unwrap();
-    if !made.status.success() {
-        return Err(made.stderr.trim_ascii().escape_ascii().to_string());
-    }
-    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(
-        made.stdout.trim_ascii(),
-    )))
 }
 
 /// Does `with` the place of `name` in `within`.

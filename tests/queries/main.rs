@@ -8,5 +8,7 @@
 
 mod broken;
 mod real_nix;
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 #[path = "../common/skip.rs"]
 mod skip;

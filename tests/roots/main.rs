@@ -5,6 +5,8 @@
 //! the roots, the server and the locks outside of it, on the same directories.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "../common/root_folder.rs"]
+mod root_folder;
 #[path = "../common/skip.rs"]
 mod skip;
 
@@ -14,19 +16,18 @@ use overstore::roots::{
     find_temp_roots,
 };
 use overstore::store::{ObjectName, StoreDir};
+use root_folder::{Inside, root_folder};
 use skip::skip;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// What takes longer hangs.
-const LIMIT_SECONDS: u64 = 120;
+const LIMIT_SECONDS: u32 = 120;
 
 macro_rules! with_nix {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -60,16 +61,10 @@ struct World {
 }
 
 fn run(suite: &str, steps: fn(&World)) {
-    if !rustix::process::geteuid().is_root() {
-        return skip("only root can enter a root folder");
-    }
-    let made = Command::new(format!("{HERE}/scripts/nix-root"))
-        .arg(suite)
-        .output()
-        .unwrap();
-    if !made.status.success() {
-        return skip(std::str::from_utf8(&made.stderr).unwrap().trim());
-    }
+    let root = match root_folder(suite) {
+        Ok(root) => root,
+        Err(why) => return skip(&why),
+    };
     // A place that every root folder has.
     let scratch = tempfile::Builder::new()
         .prefix("overstore-roots-")
@@ -78,7 +73,7 @@ fn run(suite: &str, steps: fn(&World)) {
         .unwrap();
     let path = scratch.path().canonicalize().unwrap();
     steps(&World {
-        root: PathBuf::from(OsStr::from_bytes(made.stdout.trim_ascii())),
+        root,
         state: path.join("state"),
         store: StoreDir::new(&path.join("store")).unwrap(),
         scratch: path,
@@ -88,22 +83,18 @@ fn run(suite: &str, steps: fn(&World)) {
 
 impl World {
     fn nix(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command
-            .args(["--signal=KILL", &LIMIT_SECONDS.to_string()])
-            .arg(format!("{HERE}/scripts/nix-enter"))
-            .args([
-                &self.root,
-                Path::new("--bind"),
-                &self.scratch,
-                &self.scratch,
-            ])
-            .args(["--bind", &format!("{HERE}/tests/roots"), "/run/tests"])
-            .args(["--", "bash", "/run/tests/nix.sh"])
-            .arg(&self.scratch)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        let steps = ["bash", "/run/tests/nix.sh"].map(OsStr::new);
+        let arguments = arguments.iter().map(OsStr::new);
+        let mut command = Inside::new(&self.root, LIMIT_SECONDS)
+            .bind(&self.scratch, &self.scratch)
+            .bind_here("tests/roots", "/run/tests")
+            .command(
+                steps
+                    .into_iter()
+                    .chain([self.scratch.as_os_str()])
+                    .chain(arguments),
+            );
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         command
     }
 
@@ -152,7 +143,7 @@ impl World {
 }
 
 fn until(done: impl Fn() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(LIMIT_SECONDS);
+    let limit = Instant::now() + Duration::from_secs(LIMIT_SECONDS.into());
     while !done() {
         assert!(Instant::now() < limit, "it never happens");
         std::thread::yield_now();

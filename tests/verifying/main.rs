@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `overstore verify` on damaged stores: what is told, what is mended, and what stays.
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 #![expect(clippy::too_many_lines, reason = "one story from end to end")]
 
 #[path = "../common/mod.rs"]
