@@ -166,6 +166,8 @@ fn all(
     let _lock = state
         .map(|state| GcLock::shared(&state, &interrupt))
         .transpose()?;
+    // What was done to the layers before this run is to be told, not what the view still shows.
+    store.refresh_view()?;
     let dirs = Dirs::open(store, report)?;
     let rows = rows(store, options, report)?;
     let there = existing(store, options, &dirs, &rows, &run, report)?;
