@@ -135,10 +135,7 @@ impl Database {
 /// Refuses a database without Nix's core tables.
 pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<()> {
     for table in CORE_TABLES {
-        let count: i64 = connection
-            .query_row(COUNT_TABLES, [table], |row| row.get(0))
-            .map_err(|error| failed("read", path, &error))?;
-        if count == 0 {
+        if !has_table(connection, path, table)? {
             let what = format!("open database {}", path.display());
             return Err(
                 Error::new(Kind::Corrupt, what, format!("the table {table} is missing"))
@@ -147,6 +144,22 @@ pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<
         }
     }
     Ok(())
+}
+
+/// Returns whether nobody has made any of Nix's core tables yet.
+pub(super) fn has_no_core_table(connection: &Connection, path: &Path) -> Result<bool> {
+    for table in CORE_TABLES {
+        if has_table(connection, path, table)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn has_table(connection: &Connection, path: &Path, table: &str) -> Result<bool> {
+    let count = connection.query_row(COUNT_TABLES, [table], |row| row.get::<_, i64>(0));
+    let count = count.map_err(|error| failed("read", path, &error))?;
+    Ok(count > 0)
 }
 
 fn configure(mut connection: Connection, patience: Duration) -> rusqlite::Result<Connection> {

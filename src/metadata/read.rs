@@ -63,10 +63,10 @@ impl Reader {
     pub fn open(state: &Path) -> Result<Option<Reader>> {
         let found = schema::read(state)?;
         found.refuse_others(state)?;
-        if found == Version::New {
+        let path = database::path(state);
+        if found == Version::New && is_unwritten(&path) {
             return Ok(None);
         }
-        let path = database::path(state);
         let held = match path.try_exists() {
             Ok(true) => Some(Held::new(&path, For::Reading)?),
             // Told of in words of its own.
@@ -89,6 +89,11 @@ impl Reader {
             .map_err(|error| failed("open", &path, &error))?;
         prepare(&connection, log).map_err(|error| failed("open", &path, &error))?;
         connection.set_prepared_statement_cache_capacity(database::STATEMENTS);
+        // Without `db/schema` a database is being made, unless it has tables: then it has rows, which
+        // stay valid.
+        if found == Version::New && database::has_no_core_table(&connection, &path)? {
+            return Ok(None);
+        }
         check_core_tables(&connection, &path)?;
         // One state of the database for all questions.
         connection
@@ -177,6 +182,14 @@ impl Reader {
 
     fn unread(&self, error: &rusqlite::Error) -> Error {
         failed("read", &self.path, error)
+    }
+}
+
+/// Returns whether nothing was written to the database yet.
+fn is_unwritten(path: &Path) -> bool {
+    match path.metadata() {
+        Ok(found) => found.is_file() && found.len() == 0,
+        Err(why) => why.kind() == ErrorKind::NotFound && !path.is_symlink(),
     }
 }
 

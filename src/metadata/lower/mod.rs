@@ -34,7 +34,8 @@ pub enum Gap<'a> {
 /// Opens the metadata of the lower store of `layout`; `None` if the layout tells none.
 ///
 /// A store whose database has not been made yet has no valid object: Nix too would find none, after
-/// it had made the database, and whatever files there are belong to nobody.
+/// it had made the database, and whatever files there are belong to nobody. Under `read-only=true` Nix
+/// does not make it, and fails.
 ///
 /// # Errors
 /// A part that cannot be asked is an error for the whole, never a store with fewer objects.
@@ -80,9 +81,10 @@ fn open_as(
             missing(Gap::Untold(&layout.lower))?;
             Ok(None)
         }
-        LowerStore::Local { state, .. } => {
+        LowerStore::Local { state, read_only } => {
             match store_dir(layout).and_then(|dir| Local::open(state, &dir)) {
                 Ok(Some(local)) => return Ok(Some(Box::new(local))),
+                Ok(None) if *read_only => missing(Gap::Unreadable(state, no_database(state)))?,
                 Ok(None) => missing(Gap::NoDatabase(state))?,
                 Err(why) => missing(Gap::Unreadable(state, why))?,
             }
@@ -104,6 +106,16 @@ fn open_as(
         }
         LowerStore::Overlay(inner) => overlay(layout, inner, daemons, missing).map(Some),
     }
+}
+
+fn no_database(state: &Path) -> Error {
+    let what = format!(
+        "read the lower store with the state directory {}",
+        state.display()
+    );
+    let why = "it has no database, and read-only=true forbids to make one";
+    Error::environment(what, why)
+        .hint("mount what it lies on, or correct state= of the lower store")
 }
 
 /// Opens both halves of the overlay store `inner`, the lower store of `layout`.

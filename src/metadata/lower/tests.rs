@@ -188,6 +188,47 @@ fn stores_without_a_database_have_no_objects() {
     );
 }
 
+/// Where nobody may make one, as Nix has it, it is missed: the disk that it lies on is not mounted.
+#[test]
+fn a_read_only_store_without_a_database_is_an_error() {
+    let stores = Stores::new();
+    let url = stores.over(
+        "one",
+        &format!("{}?read-only=true", stores.path("low").display()),
+    );
+    let layout = stores.layout(&url);
+    let error = open(&layout).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("low") && error.contains("no database"),
+        "{error}"
+    );
+    let mut gaps = 0;
+    let found = open_possible(&layout, Patience::short(), &mut |gap| {
+        gaps += usize::from(matches!(gap, Gap::Unreadable(..)));
+    });
+    assert!(found.unwrap().is_some() && gaps == 1);
+}
+
+/// A database that lost its `db/schema` is read as before; one without tables is one being made.
+#[test]
+fn rows_without_a_schema_file_stay_valid() {
+    let stores = Stores::new();
+    drop(stores.database("low", &["first"]));
+    let url = stores.over("one", &stores.path("low").display().to_string());
+    let layout = stores.layout(&url);
+    let LowerStore::Local { state, .. } = &layout.lower_store else {
+        panic!("a local store")
+    };
+    std::fs::remove_file(state.join("db/schema")).unwrap();
+    let valid = || open(&layout).unwrap().unwrap().all_valid();
+    assert_eq!(valid(), Ok(names(&["first"])));
+    for name in ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm"] {
+        drop(std::fs::remove_file(state.join("db").join(name)));
+    }
+    std::fs::write(state.join("db/db.sqlite"), "").unwrap();
+    assert_eq!(valid(), Ok(names(&[])));
+}
+
 /// What is written meanwhile is seen by whoever opens anew, and changes no answer before.
 #[test]
 fn a_live_lower_is_read_beside_its_writer() {
