@@ -9,6 +9,8 @@ mod args;
 mod check;
 mod collecting;
 mod compare;
+#[cfg(test)]
+mod docs_tests;
 mod log;
 mod mount;
 mod query;
