@@ -9,7 +9,7 @@ use super::companion::Companion;
 use super::mountinfo::{self, Backend, Entry};
 use super::{Request, Way, kernel};
 use crate::error::{Error, Kind, Result};
-use crate::fuse::{self, Answer};
+use crate::fuse::{self, Answer, Switch};
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -220,8 +220,7 @@ fn by_kernel(merged: &Path) -> Result<Option<PathBuf>> {
 fn served(answer: Answer<()>, what: String, merged: &Path) -> Result<()> {
     match answer {
         Answer::Said(()) => Ok(()),
-        Answer::Gone => Err(Error::environment(what, "its driver is gone")
-            .hint(format!("remove it: overstore umount {}", merged.display()))),
+        Answer::Gone => Err(gone(what, merged)),
         Answer::NotOurs => Err(
             Error::new(Kind::Negative, what, "no overstore driver serves it")
                 .hint("see `overstore status`"),
@@ -229,22 +228,80 @@ fn served(answer: Answer<()>, what: String, merged: &Path) -> Result<()> {
     }
 }
 
+/// Repair of a view, switched on for as long as this lives, and off also where the process is killed.
+#[derive(Debug)]
+pub struct RepairHold {
+    merged: PathBuf,
+    /// A driver of an older version knows only on and off.
+    end: Option<Switch>,
+}
+
+impl RepairHold {
+    /// Switches repair of the view at `merged` on; if it is on already, it stays so in the end.
+    pub fn new(merged: &Path) -> Result<RepairHold> {
+        let held = match open(merged)? {
+            Some(dir) => fuse::control_repair(&dir, Switch::Hold),
+            None => Ok(Answer::Gone),
+        };
+        let end = match held {
+            Ok(Answer::Said(())) => Some(Switch::Done),
+            Ok(Answer::Gone) => return Err(gone(what(merged), merged)),
+            held @ (Ok(Answer::NotOurs) | Err(_)) => {
+                if let Err(why) = held {
+                    log::debug!("{why}");
+                }
+                let driver = one(merged)?.and_then(|view| view.driver);
+                let on = driver.and_then(|driver| driver.get("repair").cloned());
+                if on == Some(true.into()) {
+                    None
+                } else {
+                    repair(merged, true)?;
+                    Some(Switch::Off)
+                }
+            }
+        };
+        let merged = merged.to_owned();
+        Ok(RepairHold { merged, end })
+    }
+}
+
+impl Drop for RepairHold {
+    fn drop(&mut self) {
+        if let Some(end) = self.end
+            && let Err(why) = switch(&self.merged, end)
+        {
+            log::warn!("{why}");
+        }
+    }
+}
+
 /// Switches repair of the view at `merged` on or off.
 pub fn repair(merged: &Path, on: bool) -> Result<()> {
+    switch(merged, if on { Switch::On } else { Switch::Off })
+}
+
+fn switch(merged: &Path, switch: Switch) -> Result<()> {
     let answer = match open(merged)? {
-        Some(dir) => fuse::control_repair(&dir, on)?,
+        Some(dir) => fuse::control_repair(&dir, switch)?,
         None => Answer::Gone,
     };
     if matches!(answer, Answer::NotOurs) && by_kernel(merged)?.is_some() {
-        let what = format!("switch repair of {}", merged.display());
-        return Err(Error::new(Kind::Negative, what, "the kernel serves it")
-            .hint("there is nothing to switch: OverlayFS always lets lower objects be replaced"));
+        return Err(
+            Error::new(Kind::Negative, what(merged), "the kernel serves it").hint(
+                "there is nothing to switch: OverlayFS always lets lower objects be replaced",
+            ),
+        );
     }
-    served(
-        answer,
-        format!("switch repair of {}", merged.display()),
-        merged,
-    )
+    served(answer, what(merged), merged)
+}
+
+fn what(merged: &Path) -> String {
+    format!("switch repair of {}", merged.display())
+}
+
+fn gone(what: String, merged: &Path) -> Error {
+    Error::environment(what, "its driver is gone")
+        .hint(format!("remove it: overstore umount {}", merged.display()))
 }
 
 /// Opens a directory; `None` if it is a mount whose driver is gone.

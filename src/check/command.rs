@@ -59,10 +59,29 @@ impl<'a> Commands<'a> {
         format!("overstore umount {merged} && {command} && {mount}")
     }
 
-    /// Runs nix-store on the store; `None` if there is no URL for it.
-    pub(super) fn nix_store(&self, words: &str) -> Option<String> {
+    /// Verifies the store, with these words behind; `None` if there is no URL for it.
+    pub(super) fn verify(&self, words: &[&str]) -> Option<String> {
         let url = self.subject.url.as_ref()?;
-        Some(format!("nix-store --store {} {words}", quoted(url)))
+        let mut text = format!("overstore verify --store {}", quoted(url));
+        for word in words {
+            text.push(' ');
+            text.push_str(&quoted(word));
+        }
+        Some(text)
+    }
+
+    /// Repairs one object; by Nix, which may fetch or build it, where `made_again` says so and no good
+    /// copy is found.
+    pub(super) fn repaired(&self, path: &str, made_again: bool) -> Option<String> {
+        let ours = self.verify(&["--repair", path])?;
+        if !made_again {
+            return Some(ours);
+        }
+        let url = quoted(self.subject.url.as_ref()?);
+        let path = quoted(path);
+        Some(format!(
+            "{ours} || nix-store --store {url} --repair-path {path}"
+        ))
     }
 }
 

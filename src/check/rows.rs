@@ -9,11 +9,9 @@ use super::fault::{Fault, Findings};
 use super::state::{Lower, Upper};
 use super::upper::Walk;
 use crate::error::Result;
-use crate::layout::LowerStore;
 use crate::metadata::Reader;
-use crate::store::{StoreDir, percent};
+use crate::store::StoreDir;
 use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Checks the rows of `upper`. Without layers that can be read, only the closures.
@@ -35,8 +33,8 @@ pub(super) fn check(
             found.fault(without_files(row, held.contains(row), commands));
         }
     }
-    dangling(subject, reader, lower, commands, found)?;
-    closures(subject, reader, rows, lower, commands, found)
+    dangling(reader, lower, commands, found)?;
+    closures(reader, rows, lower, commands, found)
 }
 
 /// Returns the rows without files.
@@ -110,18 +108,19 @@ fn held(
 /// The fault of one row; `held` if rows that have files refer to it.
 fn without_files(row: &str, held: bool, commands: &Commands<'_>) -> Fault {
     let mut what = "it has a row, and no files in the upper or the lower".to_owned();
-    let words = match held {
-        true => format!("--repair-path {}", quoted(row)),
-        false => "--verify".to_owned(),
+    let command = match held {
+        true => commands.repaired(row, true),
+        false => commands.verify(&[]),
     };
     if held {
-        what += "; others refer to it, so nix-store --verify does not remove the row. It is fetched or \
-                 built again; where that is impossible, nix-store --delete it together with its \
-                 --query --referrers-closure";
+        what += "; others refer to it, so overstore verify does not remove the row. A good copy comes \
+                 from the lower, with --from from another store, or Nix fetches or builds it; where \
+                 that is impossible, overstore delete --ignore-liveness it together with its overstore \
+                 query --referrers-closure";
     }
     let fault = Fault::new("row-without-files", Path::new(row), what)
         .means("Nix takes it for valid, and does not build or fetch it again");
-    match commands.nix_store(&words) {
+    match command {
         Some(command) => fault.mend(command),
         None => fault,
     }
@@ -129,7 +128,6 @@ fn without_files(row: &str, held: bool, commands: &Commands<'_>) -> Fault {
 
 /// Rows of references that lead nowhere.
 fn dangling(
-    subject: &Subject,
     reader: &Reader,
     lower: &Lower,
     commands: &Commands<'_>,
@@ -141,16 +139,11 @@ fn dangling(
             quoted(reader.path())
         );
         // Which it was, the lower may still know.
-        let known = lower.is_valid(&path) == Some(true);
-        let again = if known {
-            from_lower(subject, &path, commands)
-        } else {
-            None
+        let again = match lower.is_valid(&path) {
+            Some(true) => commands.repaired(&path, false),
+            _ => None,
         };
-        let command = match again {
-            Some(again) => format!("{delete} && {again}"),
-            None => delete,
-        };
+        let command = again.unwrap_or(delete);
         found.fault(
             Fault::new(
                 "closure",
@@ -166,7 +159,6 @@ fn dangling(
 
 /// References that the lower tells of and the upper does not.
 fn closures(
-    subject: &Subject,
     reader: &Reader,
     rows: &BTreeSet<String>,
     lower: &Lower,
@@ -188,7 +180,7 @@ fn closures(
         };
         let mut fault = Fault::new("closure", Path::new(row), what)
             .means("garbage collection and queries take it for an object that needs less");
-        fault.mend = from_lower(subject, row, commands);
+        fault.mend = commands.repaired(row, false);
         if !found
             .faults
             .iter()
@@ -198,32 +190,4 @@ fn closures(
         }
     }
     Ok(())
-}
-
-/// The command that registers `path` and its closure as the lower store has them.
-fn from_lower(subject: &Subject, path: &str, commands: &Commands<'_>) -> Option<String> {
-    let layout = &subject.request.layout;
-    let LowerStore::Local { state, read_only } = &layout.lower_store else {
-        return None;
-    };
-    let value = |path: &Path| percent::encode_query_value(path.as_os_str().as_bytes());
-    let mut url = format!(
-        "local://?real={}&state={}",
-        value(&layout.lower),
-        value(state)
-    );
-    if layout.store_dir != Path::new("/nix/store") {
-        url.push_str(&format!("&store={}", value(&layout.store_dir)));
-    }
-    let mut nix = "nix-store".to_owned();
-    if *read_only {
-        nix.push_str(" --extra-experimental-features read-only-local-store");
-        url.push_str("&read-only=true");
-    }
-    let lower = format!("{nix} --store {}", quoted(url));
-    let load = commands.nix_store("--load-db")?;
-    Some(format!(
-        "{lower} --query --requisites {} | xargs {lower} --dump-db | {load}",
-        quoted(path)
-    ))
 }

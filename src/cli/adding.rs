@@ -7,9 +7,7 @@ use super::args::adding::{
 };
 use super::request;
 use crate::error::{Error, Result};
-use crate::layout::Layout;
 use crate::operations::add::{Interruptible, Recipe, plan};
-use crate::operations::query::Place;
 use crate::operations::{self, Store, registration, store_dir};
 use crate::roots::Interrupt;
 use crate::store::registration::Form;
@@ -43,7 +41,7 @@ pub(super) fn add(wanted: &AddArgs) -> Result<u8> {
         name: wanted.name.clone(),
         method: wanted.mode.into(),
         algorithm: wanted.algorithm(),
-        references: objects(&dir, &layout, &wanted.reference)?,
+        references: request::objects(&layout, &wanted.reference)?,
     };
     let files = absolute(&wanted.files)?;
     let interrupt = Interrupt::on_signals()?;
@@ -75,7 +73,7 @@ pub(super) fn import(wanted: &ImportArgs) -> Result<u8> {
 /// Writes objects.
 pub(super) fn export(wanted: &ExportArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
-    let names = objects(&store_dir(&layout)?, &layout, &wanted.paths)?;
+    let names = request::objects(&layout, &wanted.paths)?;
     let out = io::stdout();
     if out.is_terminal() {
         let why = "a stream of objects is not for a terminal";
@@ -88,7 +86,7 @@ pub(super) fn export(wanted: &ExportArgs) -> Result<u8> {
 /// Copies metadata up.
 pub(super) fn copy_up(wanted: &ManyArgs) -> Result<u8> {
     let (mut store, _) = open(wanted.store.as_deref())?;
-    let names = objects(store.dir(), store.layout(), &wanted.paths)?;
+    let names = request::objects(store.layout(), &wanted.paths)?;
     let count = operations::copy_up(&mut store, &names)?;
     log::info!("copied the metadata of {count} objects");
     Ok(0)
@@ -99,7 +97,7 @@ pub(super) fn dump_db(wanted: &DumpDbArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
     let names: Option<Vec<_>> = match wanted.paths.is_empty() {
         true => None,
-        false => Some(objects(&store_dir(&layout)?, &layout, &wanted.paths)?),
+        false => Some(request::objects(&layout, &wanted.paths)?),
     };
     registration::dump(&layout, names.as_deref(), io::stdout().lock())?;
     Ok(0)
@@ -139,7 +137,7 @@ fn register_input(store: Option<&OsStr>, form: Form, wish: registration::Wish) -
 /// Makes objects valid; prints their store paths.
 pub(super) fn seal(wanted: &SealArgs) -> Result<u8> {
     let (mut store, _) = open(wanted.at.store.as_deref())?;
-    let names: BTreeSet<_> = objects(store.dir(), store.layout(), &wanted.paths)?;
+    let names: BTreeSet<_> = request::objects(store.layout(), &wanted.paths)?;
     let mut done = Done::new("sealing", Some(names.len()), &wanted.at)?;
     for (name, _) in operations::seal(&mut store, &names)? {
         done.with(&store, &name)?;
@@ -151,7 +149,7 @@ pub(super) fn seal(wanted: &SealArgs) -> Result<u8> {
 pub(super) fn sign(wanted: &SignArgs) -> Result<u8> {
     let key = read_key(&wanted.key_file)?;
     let (mut store, _) = open(wanted.store.as_deref())?;
-    let names = objects(store.dir(), store.layout(), &wanted.paths)?;
+    let names = request::objects(store.layout(), &wanted.paths)?;
     operations::sign(&mut store, &names, &key)?;
     Ok(0)
 }
@@ -171,21 +169,6 @@ fn read_key(path: &Path) -> Result<SecretKey> {
         .map_err(refused)?;
     SecretKey::parse(&text)
         .map_err(|why| Error::usage(format!("secret key in {}", path.display()), why))
-}
-
-/// The objects that the words of a command line mean.
-fn objects<All: FromIterator<ObjectName>>(
-    dir: &StoreDir,
-    layout: &Layout,
-    words: &[PathBuf],
-) -> Result<All> {
-    let cwd = cwd()?;
-    let place = Place {
-        dir,
-        merged: Some(&layout.merged),
-        cwd: &cwd,
-    };
-    words.iter().map(|word| place.object(word)).collect()
 }
 
 /// Paths as Nix takes them: canonical by their text, a link at the end not followed.

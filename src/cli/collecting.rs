@@ -5,7 +5,6 @@ use super::args::collecting::{DeleteArgs, GcArgs, OptimiseArgs};
 use super::request;
 use crate::backend::status::json_path;
 use crate::error::{Error, Kind, Result};
-use crate::layout::Layout;
 use crate::operations::gc::{self, Limits, Refusal, Step, Survey};
 use crate::operations::{Store, optimise};
 use crate::roots::Interrupt;
@@ -13,16 +12,11 @@ use crate::store::{ObjectName, StoreDir};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often the line on the terminal is drawn; short work ends without one.
 const TICK: Duration = Duration::from_millis(500);
-/// Symlinks that are followed to an object.
-const LINKS_MAX: usize = 40;
 
 /// Collects garbage, or tells what there is.
 pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
@@ -30,15 +24,15 @@ pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
     if wanted.print_roots {
         return print_roots(&store, wanted.json);
     }
+    let limits = Limits {
+        max_freed: wanted.max_freed,
+    };
     if wanted.print_live || wanted.print_dead || wanted.dry_run {
-        let survey = gc::survey(&store, wanted.keep())?;
+        let survey = gc::survey(&store, wanted.keep(), limits)?;
         super::print(survey_text(wanted, store.dir(), &survey).as_bytes())?;
         return Ok(0);
     }
     let bar = bar("collecting: {pos} of {len} names, {msg}, {elapsed}");
-    let limits = Limits {
-        max_freed: wanted.max_freed,
-    };
     let report = gc::collect(&mut store, wanted.keep(), limits, &mut |step| {
         show(&bar, step);
     });
@@ -49,12 +43,8 @@ pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
 /// Deletes single objects.
 pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
     let mut store = open(wanted.store.as_deref())?;
-    let names = wanted
-        .paths
-        .iter()
-        .map(|path| object(store.dir(), store.layout(), path));
     let request = gc::Request {
-        names: names.collect::<Result<_>>()?,
+        names: request::objects(store.layout(), &wanted.paths)?,
         ignore_liveness: wanted.ignore_liveness,
         dry_run: wanted.dry_run,
     };
@@ -67,8 +57,19 @@ pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
             super::print(text.as_bytes())?;
             Ok(0)
         }
-        Ok(report) => finish(report, wanted.json, json!([])),
-        Err(refusals) => refused(store.dir(), &refusals, wanted.json),
+        Ok(report) => {
+            let stayed = report.in_use.clone();
+            let refusals = refusals_json(store.dir(), &stayed);
+            finish(report, wanted.json, refusals)?;
+            Ok(tell_refusals(store.dir(), &stayed))
+        }
+        Err(refusals) => {
+            if wanted.json {
+                let nothing = gc::Report::default();
+                finish(nothing, true, refusals_json(store.dir(), &refusals))?;
+            }
+            Ok(tell_refusals(store.dir(), &refusals))
+        }
     }
 }
 
@@ -176,7 +177,7 @@ fn finish(report: gc::Report, as_json: bool, refused: Value) -> Result<u8> {
     let text = match as_json {
         true => {
             let deleted = report.deleted.iter().map(|path| json_path(path));
-            let in_use = report.in_use.iter().map(|name| name.as_str());
+            let in_use = report.in_use.iter().map(|one| one.name.as_str());
             let all = json!({
                 "deleted": Value::from_iter(deleted),
                 "bytes-freed": report.bytes_freed,
@@ -202,21 +203,21 @@ fn finish(report: gc::Report, as_json: bool, refused: Value) -> Result<u8> {
     }
 }
 
-fn refused(dir: &StoreDir, refusals: &[Refusal], as_json: bool) -> Result<u8> {
-    if as_json {
-        let refusals = refusals
-            .iter()
-            .map(|one| json!({ "path": path(dir, &one.name), "why": one.why }));
-        let report = gc::Report::default();
-        finish(report, true, Value::from_iter(refusals))?;
-        return Ok(1);
-    }
+fn refusals_json(dir: &StoreDir, refusals: &[Refusal]) -> Value {
+    let refusals = refusals.iter();
+    refusals
+        .map(|one| json!({ "path": path(dir, &one.name), "why": one.why }))
+        .collect()
+}
+
+/// Says why objects were not deleted; returns the exit code.
+fn tell_refusals(dir: &StoreDir, refusals: &[Refusal]) -> u8 {
     for one in refusals {
         let what = format!("delete {}", dir.store_path(&one.name).display());
         let error = Error::new(Kind::Negative, what, &one.why);
         super::say(&format!("error: {error}"));
     }
-    Ok(1)
+    u8::from(!refusals.is_empty())
 }
 
 fn show(bar: &ProgressBar, step: Step<'_>) {
@@ -237,35 +238,6 @@ fn bar(template: &str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_style(style);
     bar.enable_steady_tick(TICK);
     bar
-}
-
-/// Returns the object that `path` names or leads to.
-fn object(dir: &StoreDir, layout: &Layout, path: &Path) -> Result<ObjectName> {
-    let refused = |why: &str| {
-        let what = format!("path {}", path.display());
-        Error::usage(what, why).hint("write /nix/store/HASH-NAME")
-    };
-    let cwd = std::env::current_dir()
-        .map_err(|why| Error::environment("find the current directory", why))?;
-    let mut at: PathBuf = cwd.join(path);
-    for _ in 0..LINKS_MAX {
-        if let Some(name) = dir.parse(&at) {
-            return name.map_err(|_| refused("it is no store path"));
-        }
-        if at.parent() == Some(&layout.merged)
-            && let Some(name) = at.file_name()
-        {
-            return ObjectName::parse(name.as_bytes()).map_err(|_| refused("it is no object"));
-        }
-        match fs::read_link(&at) {
-            Ok(target) => at = at.parent().unwrap_or(Path::new("/")).join(target),
-            Err(why) if why.kind() == ErrorKind::NotFound => {
-                return Err(refused("there is no such path"));
-            }
-            Err(_) => return Err(refused("it does not lead to an object of the store")),
-        }
-    }
-    Err(refused("too many symlinks"))
 }
 
 fn path(dir: &StoreDir, name: &ObjectName) -> Value {

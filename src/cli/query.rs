@@ -6,13 +6,11 @@ use super::request;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::metadata::{Source, open_union};
-use crate::operations::query::{Follow, Place, Query, read_text, whole};
-use crate::operations::{find_roots, store_dir};
-use crate::roots::{Interrupt, Root, Stale, list_temp_roots};
-use crate::store::{ObjectName, StoreDir};
+use crate::operations::query::{Follow, Query, read_text, whole};
+use crate::operations::{list_roots, store_dir};
+use crate::roots::{Interrupt, Root};
+use crate::store::ObjectName;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::path::Path;
 
 /// Exit code where JSON has `null` for a path that is not valid.
 const NOT_ALL_VALID: u8 = 1;
@@ -29,19 +27,13 @@ pub(super) fn path_info(wanted: &PathInfoArgs) -> Result<u8> {
 /// Prints the answer about objects; the roots are looked for if they are asked about.
 pub(super) fn query(wanted: &QueryArgs) -> Result<u8> {
     let layout = request::for_query(wanted.store.as_deref())?;
-    let ask = |source: &dyn Source| query_text(wanted, &layout, source, &|| roots(&layout, source));
+    let ask = |source: &dyn Source| {
+        let roots = || list_roots(&layout, source, &Interrupt::never());
+        query_text(wanted, &layout, source, &roots)
+    };
     let text = whole(|| open_union(&layout), ask)?;
     super::print(text.as_bytes())?;
     Ok(0)
-}
-
-/// Finds all roots of a store, the temporary ones of running processes included.
-fn roots(layout: &Layout, source: &dyn Source) -> Result<BTreeSet<Root>> {
-    let mut roots = find_roots(layout, source, Stale::Keep, &Interrupt::never())?;
-    if let Some(state) = layout.state.as_deref() {
-        roots.append(&mut list_temp_roots(state, &store_dir(layout)?)?);
-    }
-    Ok(roots)
 }
 
 /// Returns what is printed, and the exit code.
@@ -55,13 +47,7 @@ pub(super) fn path_info_text(
     let mut query = Query::new(&dir, source, &read);
     let mut names: BTreeSet<ObjectName> = match wanted.all {
         true => query.all()?,
-        false => objects(
-            &dir,
-            layout,
-            wanted.paths.iter().map(|path| path.as_os_str()),
-        )?
-        .into_iter()
-        .collect(),
+        false => request::objects(layout, &wanted.paths)?,
     };
     if wanted.recursive {
         names = query.requisites(&names, Follow::default())?;
@@ -103,21 +89,5 @@ pub(super) fn query_text(
         return Ok(text);
     };
     let words = wanted.paths.iter().map(|word| word.as_os_str());
-    query.answer(question, &objects(&dir, layout, words)?, roots)
-}
-
-/// The objects that the words of a command line mean.
-fn objects<'w>(
-    dir: &StoreDir,
-    layout: &Layout,
-    words: impl Iterator<Item = &'w OsStr>,
-) -> Result<Vec<ObjectName>> {
-    let cwd = std::env::current_dir()
-        .map_err(|why| Error::environment("find the current directory", why))?;
-    let place = Place {
-        dir,
-        merged: Some(&layout.merged),
-        cwd: &cwd,
-    };
-    words.map(|word| place.object(Path::new(word))).collect()
+    query.answer(question, &request::objects::<Vec<_>>(layout, words)?, roots)
 }

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::layout::{
     Layout, LayoutEnv, MountOptions, Probe, Warning, layer_options, split_options,
 };
+use crate::operations::query::Place;
+use crate::operations::store_dir;
+use crate::store::ObjectName;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt;
@@ -273,6 +276,25 @@ fn from_url(url: &OsStr, target: &Target<'_>, env: &LayoutEnv) -> Result<(Layout
         warnings.iter().for_each(warn);
     }
     Ok((layout, options))
+}
+
+/// The objects that the words of a command line mean.
+pub(super) fn objects<All: FromIterator<ObjectName>>(
+    layout: &Layout,
+    words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<All> {
+    let cwd = std::env::current_dir()
+        .map_err(|why| Error::environment("find the current directory", why))?;
+    let dir = store_dir(layout)?;
+    let place = Place {
+        dir: &dir,
+        merged: Some(&layout.merged),
+        cwd: &cwd,
+    };
+    let words = words.into_iter();
+    words
+        .map(|word| place.object(Path::new(word.as_ref())))
+        .collect()
 }
 
 fn warn(warning: &Warning) {

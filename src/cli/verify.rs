@@ -3,19 +3,15 @@
 
 use super::args::verify::VerifyArgs;
 use super::request;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::Layout;
-use crate::operations::query::Place;
+use crate::operations::Store;
 use crate::operations::verify::{self, Options, Origin, Progress, Report};
-use crate::operations::{Store, store_dir};
 use crate::roots::Interrupt;
-use crate::store::ObjectName;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::available_parallelism;
@@ -32,7 +28,7 @@ pub(super) fn verify(wanted: &VerifyArgs) -> Result<u8> {
         |threads| threads.get().into(),
     );
     let options = Options {
-        only: objects(&layout, &wanted.paths)?,
+        only: request::objects(&layout, &wanted.paths)?,
         contents: wanted.check_contents,
         repair: wanted.repair,
         origins: origins(&layout, &wanted.from)?,
@@ -51,19 +47,6 @@ pub(super) fn verify(wanted: &VerifyArgs) -> Result<u8> {
     }
     super::say(&summary(&report));
     Ok(report.exit_code())
-}
-
-fn objects(layout: &Layout, paths: &[PathBuf]) -> Result<BTreeSet<ObjectName>> {
-    let cwd = std::env::current_dir()
-        .map_err(|why| Error::environment("find the current directory", why))?;
-    let dir = store_dir(layout)?;
-    let place = Place {
-        dir: &dir,
-        merged: Some(&layout.merged),
-        cwd: &cwd,
-    };
-    let words = paths.iter().map(|path| place.object(Path::new(path)));
-    words.collect()
 }
 
 fn origins(layout: &Layout, urls: &[OsString]) -> Result<Vec<Origin>> {

@@ -6,7 +6,8 @@
 
 use super::StatusText;
 use super::answer::{self, guarded};
-use super::control;
+use super::control::{self, Switch};
+use super::holders::Holders;
 use crate::merged::{AttrChange, Listed, Looked, MergedFs, NewKind, Owner, Times};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
@@ -38,6 +39,7 @@ pub(super) struct Adapter {
     fs: Arc<MergedFs>,
     status: StatusText,
     expires: Arc<AtomicBool>,
+    holders: Holders,
 }
 
 impl Adapter {
@@ -47,6 +49,7 @@ impl Adapter {
             fs,
             status,
             expires,
+            holders: Holders::default(),
         }
     }
 }
@@ -91,7 +94,7 @@ impl Filesystem for Adapter {
         reply: ReplyIoctl,
     ) {
         // First and without a lock: every open() of Python asks whether it got a terminal.
-        let switch = control::repair(cmd);
+        let switch = Switch::of(cmd);
         let ours = control::is_status(cmd) || control::is_barrier(cmd) || switch.is_some();
         if !ours || !flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
             return reply.error(Errno::ENOTTY);
@@ -104,8 +107,8 @@ impl Filesystem for Adapter {
                 Err(errno) => reply.error(answer::errno(errno)),
             }));
         }
-        if let Some(on) = switch {
-            return self.switch_repair(req, ino, on, reply);
+        if let Some(switch) = switch {
+            return self.switch_repair(req, ino, switch, reply);
         }
         let text = (self.status)(&self.fs);
         match i32::try_from(text.len()) {
@@ -603,11 +606,12 @@ impl Filesystem for Adapter {
 impl Adapter {
     /// Root of the mount's user namespace and the driver's own user may; the answer comes when the
     /// kernel has been told of everything that shows again.
-    fn switch_repair(&self, req: &Request, ino: INodeNo, on: bool, reply: ReplyIoctl) {
+    fn switch_repair(&self, req: &Request, ino: INodeNo, switch: Switch, reply: ReplyIoctl) {
         if req.uid() != 0 && req.uid() != rustix::process::geteuid().as_raw() {
             return reply.error(Errno::EPERM);
         }
-        match guarded("switch repair", ino, || self.fs.set_repair(on)) {
+        let switched = || self.holders.switch(&self.fs, switch, req.pid());
+        match guarded("switch repair", ino, switched) {
             Ok(()) => self.fs.after_notices(Box::new(move || reply.ioctl(0, &[]))),
             Err(errno) => reply.error(errno),
         }

@@ -7,7 +7,7 @@ use crate::sys::control;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
-pub use crate::sys::control::STATUS_BYTES;
+pub use crate::sys::control::{STATUS_BYTES, Switch};
 
 /// Whether an ioctl number is the status request.
 pub(super) fn is_status(command: u32) -> bool {
@@ -17,15 +17,6 @@ pub(super) fn is_status(command: u32) -> bool {
 /// Whether an ioctl number is the barrier.
 pub(super) fn is_barrier(command: u32) -> bool {
     command == control::BARRIER
-}
-
-/// Whether an ioctl number switches repair, and whether on or off.
-pub(super) fn repair(command: u32) -> Option<bool> {
-    match command {
-        control::REPAIR_ON => Some(true),
-        control::REPAIR_OFF => Some(false),
-        _ => None,
-    }
 }
 
 /// What came back over the control channel.
@@ -54,15 +45,14 @@ pub fn control_barrier(dir: &OwnedFd) -> Result<Answer<()>> {
     answer("wait for the driver", control::barrier(dir.as_fd()))
 }
 
-/// Switches repair of the merged directory `dir` (an open directory descriptor, not `O_PATH`) on
-/// or off. Off, everything that was hidden shows when this returns.
-pub fn control_repair(dir: &OwnedFd, on: bool) -> Result<Answer<()>> {
-    let what = if on {
-        "switch repair on"
-    } else {
-        "switch repair off"
+/// Switches repair of the merged directory `dir` (an open directory descriptor, not `O_PATH`). Off,
+/// everything that was hidden shows when this returns.
+pub fn control_repair(dir: &OwnedFd, switch: Switch) -> Result<Answer<()>> {
+    let what = match switch {
+        Switch::On | Switch::Hold => "switch repair on",
+        Switch::Off | Switch::Done => "switch repair off",
     };
-    match control::repair(dir.as_fd(), on) {
+    match control::repair(dir.as_fd(), switch) {
         Err(Errno::PERM) => Err(Error::environment(what, Errno::PERM)
             .hint("root and the user who serves the view may (see `overstore status`)")),
         Err(Errno::ROFS) => {

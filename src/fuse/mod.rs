@@ -7,10 +7,11 @@
 mod adapter;
 mod answer;
 mod control;
+mod holders;
 mod notifier;
 mod offer;
 
-pub use control::{Answer, STATUS_BYTES, control_barrier, control_repair, control_status};
+pub use control::{Answer, STATUS_BYTES, Switch, control_barrier, control_repair, control_status};
 pub use offer::Offer;
 
 use crate::error::{Error, Result};

@@ -34,7 +34,7 @@ pub use modulo::{MAX_SELF_REFERENCES, Modulo, ModuloHasher};
 pub use order::dependencies_first;
 pub use place::Place;
 pub use reader::{MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, read};
-pub use remove::{Freed, remove_tree};
+pub use remove::{Forecast, Freed, remove_tree};
 pub use restore::{Restorer, restore};
 pub use scan::Scanner;
 pub use sink::{Both, Discard, FileHead, Sink};

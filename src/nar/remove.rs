@@ -2,13 +2,13 @@
 //! Removing a tree.
 //!
 //! Invariant: only what is below the place goes: no symbolic link is followed, and where something
-//! is mounted it stops. What is told to be freed was freed.
+//! is mounted it stops. What is told to be freed was freed; and a forecast tells the same as the removal.
 
 use super::place::{At, Met, Place, Visit, kind_of, proc_path, walk};
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What a removal gave back: the sizes (`st_size`) of what is no directory.
@@ -44,10 +44,11 @@ struct Removal {
 }
 
 impl Removal {
-    fn count(&mut self, stat: &Stat) {
+    /// Counts one name of a file that has so many.
+    fn count(&mut self, stat: &Stat, names: u64) {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let key = (stat.st_dev, stat.st_ino);
-        match stat.st_nlink {
+        match names {
             1 => {
                 self.freed.bytes += size;
                 if self.once.remove(&key) {
@@ -77,7 +78,7 @@ impl Visit for Removal {
             Err(Errno::NOENT) => return Ok(Met::Done),
             Err(errno) => return Err(refused(at, errno)),
         }
-        self.count(&stat);
+        self.count(&stat, stat.st_nlink);
         Ok(Met::Done)
     }
 
@@ -87,6 +88,64 @@ impl Visit for Removal {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(refused(at, errno)),
         }
+    }
+}
+
+/// What removals would give back, one after the other, without any effect.
+#[derive(Debug, Default)]
+pub struct Forecast {
+    /// How many names of a file would be gone.
+    gone: HashMap<(u64, u64), u64>,
+}
+
+impl Forecast {
+    /// Tells what the removal of the tree at `place` would give back after the ones before it.
+    pub fn remove_tree(&mut self, place: &Place<'_>) -> Result<Freed> {
+        let mut counting = Counting {
+            gone: &mut self.gone,
+            removal: Removal::default(),
+        };
+        walk(place, &mut counting)?;
+        Ok(counting.removal.freed)
+    }
+
+    /// Returns how many names the file would have left.
+    pub fn names(&self, stat: &Stat) -> u64 {
+        names_left(&self.gone, stat)
+    }
+}
+
+fn names_left(gone: &HashMap<(u64, u64), u64>, stat: &Stat) -> u64 {
+    let gone = gone.get(&(stat.st_dev, stat.st_ino)).copied();
+    stat.st_nlink.saturating_sub(gone.unwrap_or(0))
+}
+
+#[derive(Debug)]
+struct Counting<'f> {
+    gone: &'f mut HashMap<(u64, u64), u64>,
+    removal: Removal,
+}
+
+impl Visit for Counting<'_> {
+    fn meet(&mut self, at: &At<'_>) -> Result<Met> {
+        let failed = |errno| at.failed("look at", errno);
+        let stat = match at.try_stat() {
+            Err(Errno::NOENT) => return Ok(Met::Done),
+            stat => stat.map_err(failed)?,
+        };
+        if kind_of(&stat) == FileType::Directory {
+            let dir = at.open_own_dir(OFlags::empty());
+            return dir.map(Met::Enter).map_err(failed);
+        }
+        self.removal.count(&stat, names_left(self.gone, &stat));
+        if stat.st_nlink > 1 {
+            *self.gone.entry((stat.st_dev, stat.st_ino)).or_default() += 1;
+        }
+        Ok(Met::Done)
+    }
+
+    fn leave(&mut self, _: &At<'_>, _: OwnedFd) -> Result<()> {
+        Ok(())
     }
 }
 

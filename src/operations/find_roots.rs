@@ -10,6 +10,7 @@ use crate::layout::Layout;
 use crate::metadata::Source;
 use crate::roots::{
     Interrupt, Root, Stale, StoreDirs, ask_roots_daemon, find_permanent_roots, find_runtime_roots,
+    list_temp_roots,
 };
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
@@ -17,6 +18,20 @@ use std::time::Duration;
 
 /// How long a roots daemon may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lists everything that keeps objects of `layout` now, the temporary roots of processes included, for
+/// who only wants to know.
+pub fn list_roots(
+    layout: &Layout,
+    source: &dyn Source,
+    interrupt: &Interrupt,
+) -> Result<BTreeSet<Root>> {
+    let mut roots = find_roots(layout, source, Stale::Keep, interrupt)?;
+    if let Some(state) = layout.state.as_deref() {
+        roots.append(&mut list_temp_roots(state, &store_dir(layout)?)?);
+    }
+    Ok(roots)
+}
 
 /// Finds the permanent roots of `layout`, and what running processes use: what `source`, its
 /// metadata, has as valid. Temporary roots are not among them.

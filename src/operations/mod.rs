@@ -34,7 +34,7 @@ mod sign;
 pub mod verify;
 
 pub use export::export;
-pub use find_roots::find_roots;
+pub use find_roots::{find_roots, list_roots};
 pub use import::import;
 pub use opened::{Store, read_file, store_dir};
 pub use seal::seal;

@@ -308,3 +308,72 @@ proptest! {
         }
     }
 }
+
+/// Has a process work and hold a file below `path` that is deeper than a link can tell.
+fn deep(path: &Path, hold_file: bool) -> std::process::Child {
+    let name = "d".repeat(250);
+    let enter = format!(
+        "cd \"$1\"; for n in $(seq 20); do mkdir -p {name}; cd -P -- {name} || exit; done; {} echo; read -r _",
+        if hold_file {
+            ": >file; exec 3<file; cd /;"
+        } else {
+            ""
+        }
+    );
+    let mut child = std::process::Command::new("bash")
+        .args(["-c", &enter, "bash"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+    child
+}
+
+fn end(mut child: std::process::Child) {
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_path_too_long_for_proc_is_still_in_its_object() {
+    let world = World::new();
+    let [inside, outside] = [format!("store/{OBJECT}"), "else".to_owned()];
+    for top in [&inside, &outside] {
+        fs::create_dir_all(world.state.join(top)).unwrap();
+    }
+    let dirs = StoreDirs::new(&world.store, [world.state.join("store")]);
+    let look = |child: &std::process::Child| {
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        assert!(fs::read_link(proc.join("cwd")).is_err());
+        let all = find_runtime_roots(&dirs, &valid, &Interrupt::never()).unwrap();
+        all.into_iter().any(|root| root.link == proc.join("cwd"))
+    };
+    let child = deep(&world.state.join(&inside), false);
+    assert!(look(&child), "the object is in use");
+    end(child);
+    let child = deep(&world.state.join(&outside), false);
+    assert!(!look(&child), "no object is in use");
+    end(child);
+}
+
+#[test]
+fn a_file_with_a_path_too_long_for_proc_stops_nobody_but_in_the_store() {
+    let world = World::new();
+    // Everybody who collects on the filesystem meanwhile is stopped: on one where no store is.
+    let here = tempfile::tempdir_in("/dev/shm").unwrap();
+    let child = deep(here.path(), true);
+    let of = |directory: &Path| {
+        let dirs = StoreDirs::new(&world.store, [directory.to_owned()]);
+        find_runtime_roots(&dirs, &valid, &Interrupt::never())
+    };
+    // Another filesystem, or none at all.
+    assert!(of(Path::new("/proc")).is_ok());
+    assert!(of(&world.state.join("nowhere")).is_ok());
+    assert!(of(&world.state).is_ok());
+    let why = of(here.path()).unwrap_err().to_string();
+    assert!(why.contains("too long"), "{why}");
+    end(child);
+}

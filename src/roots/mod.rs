@@ -11,11 +11,12 @@
 //!   `others`: those of all processes.
 //! * `protected`: what a running collector may not delete; `server`: how others tell it.
 //! * `permanent`: the links below the state directory; `link`: making them.
-//! * `runtime`: what running processes use; `spelling`: store paths inside other text;
+//! * `runtime`: what running processes use; `deep`: paths too long for `/proc`; `spelling`: store paths inside other text;
 //!   `roots_daemon`: a daemon that is asked instead.
 //! * `path_lock`: who adds an object; `tmp_dir`: where it is made.
 
 mod asking;
+mod deep;
 mod gc_lock;
 mod link;
 mod others;
@@ -41,7 +42,7 @@ pub use roots_daemon::ask_roots_daemon;
 pub use runtime::{StoreDirs, find_runtime_roots};
 pub use server::GcServer;
 pub use temp::TempRoots;
-pub use tmp_dir::{TmpDir, lock_abandoned};
+pub use tmp_dir::{TmpDir, is_in_use, lock_abandoned};
 pub use wait::Interrupt;
 
 use crate::store::{HASH_PART_BYTES, ObjectName};

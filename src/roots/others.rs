@@ -6,7 +6,7 @@
 
 use super::temp::remove_and_mark;
 use super::wait::{Hold, try_lock};
-use super::{HashPart, Root};
+use super::{HashPart, Root, Stale};
 use crate::error::{Error, Kind, Result};
 use crate::store::{ObjectName, StoreDir};
 use rustix::fs::OFlags;
@@ -21,80 +21,88 @@ use std::path::{Path, PathBuf};
 /// Longer than every path; a file without a NUL would otherwise be read into memory.
 pub(super) const RECORD_MAX_BYTES: u64 = 8192;
 
-/// Returns the hash parts that living processes keep, and removes the files of dead ones. To be
-/// called under the exclusive lock, with the server at work: what is added later is told to it.
-pub fn find_temp_roots(state: &Path, store: &StoreDir) -> Result<BTreeSet<HashPart>> {
-    let directory = state.join("temproots");
+/// Returns the hash parts that living processes keep; `stale` says what becomes of the files of dead
+/// ones. To be called under the exclusive lock, with the server at work: what is added later is told
+/// to it.
+pub fn find_temp_roots(state: &Path, store: &StoreDir, stale: Stale) -> Result<BTreeSet<HashPart>> {
     let mut found = BTreeSet::new();
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(found),
-        Err(why) => return Err(Error::on("read", directory, why)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|why| Error::on("read", &directory, why))?;
-        if entry.file_name().as_bytes().first() != Some(&b'.') {
-            read_file(&entry.path(), store, &mut found)?;
+    each_file(state, &mut |path, _| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(stale == Stale::Remove);
+        let opened = open(path, &mut options).map_err(|why| failed(path, why))?;
+        let Some(file) = opened else {
+            return Ok(());
+        };
+        if !is_abandoned(&file, path, stale)? {
+            return read_records(&file, path, store, &mut |object| {
+                found.insert(HashPart::of(&object));
+            });
         }
-    }
+        if stale == Stale::Remove {
+            log::info!("removing stale temporary roots file {}", path.display());
+            remove_and_mark(path, &file)?;
+        }
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// Returns the temporary roots of living processes as roots, `{temp:PID}` as their link, without
 /// any effect: for who only wants to know.
 pub fn list_temp_roots(state: &Path, store: &StoreDir) -> Result<BTreeSet<Root>> {
-    let directory = state.join("temproots");
     let mut found = BTreeSet::new();
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(found),
-        Err(why) => return Err(Error::on("read", directory, why)),
-    };
     let mut unreadable = 0;
-    for entry in entries {
-        let entry = entry.map_err(|why| Error::on("read", &directory, why))?;
-        let process = entry.file_name();
-        if process.as_bytes().first() == Some(&b'.') {
-            continue;
-        }
-        let path = entry.path();
-        let file = match open(&path, OpenOptions::new().read(true)) {
+    each_file(state, &mut |path, process| {
+        let file = match open(path, OpenOptions::new().read(true)) {
             Ok(Some(file)) => file,
-            Ok(None) => continue,
+            Ok(None) => return Ok(()),
             Err(why) if why.kind() == ErrorKind::PermissionDenied => {
                 unreadable += 1;
-                continue;
+                return Ok(());
             }
-            Err(why) => return Err(failed(&path, why)),
+            Err(why) => return Err(failed(path, why)),
         };
-        // Its owner holds it for himself while he lives.
-        if try_lock(&file, &path, Hold::Shared)? {
-            continue;
+        if is_abandoned(&file, path, Stale::Keep)? {
+            return Ok(());
         }
         let link = PathBuf::from(format!("{{temp:{}}}", process.display()));
-        read_records(&file, &path, store, &mut |object| {
+        read_records(&file, path, store, &mut |object| {
             let link = link.clone();
             found.insert(Root { link, object });
-        })?;
-    }
+        })
+    })?;
     if unreadable > 0 {
         log::warn!("temporary roots of {unreadable} processes may not be read");
     }
     Ok(found)
 }
 
-fn read_file(path: &Path, store: &StoreDir, found: &mut BTreeSet<HashPart>) -> Result<()> {
-    let opened = open(path, OpenOptions::new().read(true).write(true));
-    let Some(file) = opened.map_err(|why| failed(path, why))? else {
-        return Ok(());
+/// Calls `take` with the file of each process, and with its name, which begins with a number.
+fn each_file(state: &Path, take: &mut dyn FnMut(&Path, &OsStr) -> Result<()>) -> Result<()> {
+    let directory = state.join("temproots");
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(why) => return Err(Error::on("read", directory, why)),
     };
-    if try_lock(&file, path, Hold::Exclusive)? {
-        log::info!("removing stale temporary roots file {}", path.display());
-        return remove_and_mark(path, &file);
+    for entry in entries {
+        let entry = entry.map_err(|why| Error::on("read", &directory, why))?;
+        let process = entry.file_name();
+        if process.as_bytes().first() != Some(&b'.') {
+            take(&entry.path(), &process)?;
+        }
     }
-    read_records(&file, path, store, &mut |object| {
-        found.insert(HashPart::of(&object));
-    })
+    Ok(())
+}
+
+/// Tells whether nobody has the file locked, as its owner does while he lives. Where it is to be
+/// removed, the answer comes with the lock: nobody takes the file for his own meanwhile.
+fn is_abandoned(file: &File, path: &Path, stale: Stale) -> Result<bool> {
+    let hold = match stale {
+        Stale::Keep => Hold::Shared,
+        Stale::Remove => Hold::Exclusive,
+    };
+    try_lock(file, path, hold)
 }
 
 /// Opens a regular file; `None` if it is gone.

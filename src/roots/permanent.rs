@@ -15,12 +15,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What becomes of links below `gcroots/auto` that lead nowhere any more.
+/// What becomes of what keeps nothing any more: links below `gcroots/auto` that lead nowhere, files
+/// of temporary roots whose process is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stale {
-    /// They stay.
+    /// It stays.
     Keep,
-    /// They are removed, as by every collector that deletes.
+    /// It is removed, as by every collector that deletes.
     Remove,
 }
 

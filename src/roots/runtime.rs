@@ -2,9 +2,10 @@
 //! Runtime roots: the objects that running processes use, as `/proc` shows them.
 //!
 //! Invariant: a process that ends meanwhile, or that belongs to others, is passed over; without
-//! `/proc` nothing is known, which is an error.
+//! `/proc` nothing is known, which is an error. A path that is too long to be told is no hindrance.
 
 use super::Root;
+use super::deep::path_above;
 use super::spelling::{object_used, scan};
 use super::wait::Interrupt;
 use crate::error::{Error, Result};
@@ -64,6 +65,7 @@ type Used = BTreeMap<ObjectName, BTreeSet<PathBuf>>;
 pub(super) fn look(proc: &Path, directories: &[PathBuf], interrupt: &Interrupt) -> Result<Used> {
     let mut look = Look {
         directories,
+        interrupt,
         used: Used::new(),
     };
     let unread = |why: io::Error| {
@@ -91,6 +93,7 @@ pub(super) fn look(proc: &Path, directories: &[PathBuf], interrupt: &Interrupt) 
 
 struct Look<'a> {
     directories: &'a [PathBuf],
+    interrupt: &'a Interrupt,
     used: Used,
 }
 
@@ -113,7 +116,13 @@ impl Look<'_> {
     }
 
     fn link(&mut self, link: PathBuf) -> Result<()> {
-        if let Some(target) = passed_over(fs::read_link(&link), &link)? {
+        let target = match fs::read_link(&link) {
+            Err(why) if Errno::from_io_error(&why) == Some(Errno::NAMETOOLONG) => {
+                path_above(&link, self.directories, self.interrupt)
+            }
+            target => target.map(Some),
+        };
+        if let Some(Some(target)) = passed_over(target, &link)? {
             self.path(target.as_os_str().as_bytes(), link);
         }
         Ok(())

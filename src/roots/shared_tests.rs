@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the tests of this room share.
 
-use super::{HashPart, Root, find_temp_roots};
+use super::{HashPart, Root, Stale, find_temp_roots};
 use crate::store::{ObjectName, StoreDir};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ impl World {
     }
 
     pub(super) fn temp_roots(&self) -> BTreeSet<HashPart> {
-        find_temp_roots(&self.state, &self.store).unwrap()
+        find_temp_roots(&self.state, &self.store, Stale::Remove).unwrap()
     }
 
     /// Sends `text` to the collector, and reads so many answers.

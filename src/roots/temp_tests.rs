@@ -2,6 +2,7 @@
 //! Temporary roots among several processes and collectors. Locks belong to open files, so threads
 //! that open for themselves stand for processes.
 
+use super::Stale;
 use super::protected::Protected;
 use super::shared_tests::{OBJECT, OTHER, World, held, object, until};
 use super::*;
@@ -326,7 +327,7 @@ fn hidden_files_are_no_roots_and_other_kinds_are_errors() {
     assert!(world.temp_roots().is_empty());
     assert!(directory.join(".keep").try_exists().unwrap());
     nix::unistd::mkfifo(&directory.join("1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let error = find_temp_roots(&world.state, &world.store).unwrap_err();
+    let error = find_temp_roots(&world.state, &world.store, Stale::Remove).unwrap_err();
     assert!(error.to_string().contains("not a regular file"), "{error}");
 }
 
@@ -341,7 +342,7 @@ fn half_a_record_waits_and_garbage_is_an_error() {
     for bad in [b"\0".as_slice(), b"/nix/store/x\0", b"/elsewhere\0", &long] {
         fs::remove_file(&file).ok();
         let _living = held(&file, bad);
-        let error = find_temp_roots(&world.state, &world.store).unwrap_err();
+        let error = find_temp_roots(&world.state, &world.store, Stale::Remove).unwrap_err();
         assert!(
             error.to_string().contains("no path of this store"),
             "{error}"
@@ -368,7 +369,7 @@ proptest! {
         let records: Vec<_> = content.split_inclusive(|&byte| byte == 0).collect();
         let whole = records.iter().filter_map(|record| record.strip_suffix(b"\0"));
         let right = whole.map(|record| record == format!("/nix/store/{OBJECT}").as_bytes()).collect::<Vec<_>>();
-        match find_temp_roots(&world.state, &world.store) {
+        match find_temp_roots(&world.state, &world.store, Stale::Remove) {
             Ok(found) => prop_assert_eq!(found.len(), usize::from(!right.is_empty())),
             Err(_) => prop_assert!(right.contains(&false)),
         }

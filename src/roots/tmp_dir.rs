@@ -74,6 +74,19 @@ pub fn lock_abandoned(path: &Path) -> Result<Option<File>> {
     Ok(locked.then_some(directory))
 }
 
+/// Tells whether somebody has locked the temporary directory, or the lock file, `path`; one that is
+/// gone nobody has.
+pub fn is_in_use(path: &Path) -> Result<bool> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).map_err(|why| failed(path, io::Error::other(why)))?;
+    let opened = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(opened) => opened,
+        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(why) => return Err(failed(path, why)),
+    };
+    Ok(!try_lock(&opened, path, Hold::Shared)?)
+}
+
 fn failed(path: &Path, why: io::Error) -> Error {
     Error::on("use temporary directory", path, why)
 }

@@ -27,19 +27,39 @@ pub const BARRIER: u32 = {
     number as u32
 };
 
-/// The number of the ioctl that switches repair on.
-pub const REPAIR_ON: u32 = {
-    let number = nix::request_code_none!(LETTER, 3);
-    // Linux ioctl numbers have 32 bits.
-    number as u32
-};
+/// What an ioctl does with repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off, whoever has it on; when that returns, what was hidden shows.
+    Off,
+    /// On for as long as the calling process lives, or until it is done.
+    Hold,
+    /// The calling process is done; it is off then if it was on for such processes alone.
+    Done,
+}
 
-/// The number of the ioctl that switches repair off; when it returns, what was hidden shows.
-pub const REPAIR_OFF: u32 = {
-    let number = nix::request_code_none!(LETTER, 4);
-    // Linux ioctl numbers have 32 bits.
-    number as u32
-};
+impl Switch {
+    const ALL: [Switch; 4] = [Switch::On, Switch::Off, Switch::Hold, Switch::Done];
+
+    /// Returns the number of its ioctl.
+    fn number(self) -> u32 {
+        let number = match self {
+            Switch::On => nix::request_code_none!(LETTER, 3),
+            Switch::Off => nix::request_code_none!(LETTER, 4),
+            Switch::Hold => nix::request_code_none!(LETTER, 5),
+            Switch::Done => nix::request_code_none!(LETTER, 6),
+        };
+        // Linux ioctl numbers have 32 bits.
+        number as u32
+    }
+
+    /// Returns what the ioctl of this number does with repair, if anything.
+    pub fn of(number: u32) -> Option<Switch> {
+        Switch::ALL.into_iter().find(|one| one.number() == number)
+    }
+}
 
 /// Asks the filesystem of the directory `dir` for its status text. Any filesystem but ours
 /// answers ENOTTY.
@@ -64,8 +84,8 @@ pub fn barrier(dir: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Switches repair of the merged view at the directory `dir`.
-pub fn repair(dir: BorrowedFd<'_>, on: bool) -> Result<(), Errno> {
-    plain(dir, if on { REPAIR_ON } else { REPAIR_OFF })
+pub fn repair(dir: BorrowedFd<'_>, switch: Switch) -> Result<(), Errno> {
+    plain(dir, switch.number())
 }
 
 /// Does one of our ioctls that have no argument.

@@ -111,7 +111,7 @@ copy_row "$copied"
 deny 1 "belongs to the lower" "$copied"
 has_row "$copied"
 deny 1 "no such object" "/nix/store/$(name_of nowhere)"
-deny 2 "no store path" /nix/store/x
+deny 2 "no 32 characters" /nix/store/x
 referrer=/nix/store/$(name_of referrer)
 echo r >$merged/${referrer##*/}; one=$(store --add $HOME/mib-1)
 register "$referrer" "$one"

@@ -185,7 +185,7 @@ mod steps {
         nix::unistd::mkfifo(&end, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let building = world.nix(&["build"]).spawn().unwrap();
         let output = world.object(&world.told("building"));
-        let found = find_temp_roots(&world.state, &world.store).unwrap();
+        let found = find_temp_roots(&world.state, &world.store, Stale::Remove).unwrap();
         assert!(found.contains(&HashPart::of(&output)), "{found:?}");
         let (merged, both) = (world.store.as_path(), [output.clone()].into());
         assert!(PathLocks::try_take(merged, &both).unwrap().is_none());
@@ -194,7 +194,7 @@ mod steps {
         assert!(world.there(&output));
         assert!(PathLocks::try_take(merged, &both).unwrap().is_some());
         assert!(
-            find_temp_roots(&world.state, &world.store)
+            find_temp_roots(&world.state, &world.store, Stale::Remove)
                 .unwrap()
                 .is_empty()
         );

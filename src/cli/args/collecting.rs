@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(after_help = "EXAMPLES\n  \
     overstore gc --store 'local-overlay://?root=/m&lower-store=/l&upper-layer=/u'\n  \
     overstore gc --dry-run\n  \
-    overstore gc --max-freed 10G\n  \
+    overstore gc --max-freed 10G --dry-run\n  \
     overstore gc --print-roots\n\n\
     Nix may work on the store meanwhile: both keep what the other is about to use.\n\
     What the upper has is collected, and what its database says; the lower is not even listed, so\n\
@@ -31,11 +31,12 @@ pub(in crate::cli) struct GcArgs {
     /// Prints what is dead; deletes nothing
     #[arg(long, group = "action")]
     pub(in crate::cli) print_dead: bool,
-    /// Tells what would be deleted, and how much that would free; deletes nothing
+    /// Tells what would be deleted, within --max-freed, and how much that would free; changes nothing
     #[arg(long, group = "action")]
     pub(in crate::cli) dry_run: bool,
     /// Stops when more than this is free: bytes, or with K, M, G, T behind powers of 1024
-    #[arg(long, value_name = "N", value_parser = bytes, conflicts_with = "action")]
+    #[arg(long, value_name = "N", value_parser = bytes,
+        conflicts_with_all = ["print_roots", "print_live", "print_dead"])]
     pub(in crate::cli) max_freed: Option<u64>,
     /// A live derivation keeps its outputs (Nix's `keep-outputs`)
     #[arg(long)]

@@ -10,9 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::metadata::Source;
 use crate::nar::{Input, NarHasher, Place, Restorer, Tee, read, remove_tree};
 use crate::operations::Store;
+use crate::operations::gc::removal::Sides;
 use crate::roots::{Interrupt, PathLocks};
 use crate::store::{ObjectName, PathInfo, Sha256};
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -162,13 +162,8 @@ pub(in crate::operations) fn settle(store: &mut Store, name: &ObjectName) -> Res
 /// valid itself, as an interrupted addition leaves it, is removed.
 fn settle_locked(store: &mut Store, name: &ObjectName) -> Result<bool> {
     if validity(store, name)? == Validity::Lower && in_upper(store, name)? {
-        let upper = store.layout().upper.clone();
         log::info!("removing what hides {name} of the lower store");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&upper, flags, Mode::empty())
-            .map_err(|why| Error::on("open upper directory", &upper, why))?;
-        let name = name.as_str().as_bytes();
-        remove_tree(&Place::new(directory.as_fd(), name, &upper)?)?;
+        Sides::of_top(store.layout())?.remove(name.as_str().as_bytes())?;
         store.refresh_view()?;
     }
     settle(store, name)

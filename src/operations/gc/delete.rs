@@ -7,7 +7,7 @@ use super::super::find_roots;
 use super::live::{Keep, World};
 use super::removal::Sides;
 use super::sweep::{Sweep, is_kept};
-use super::{Limits, Report, Step, finish, rows, state, top, with_lock};
+use super::{Limits, Report, Step, Turn, finish, rows};
 use crate::error::Result;
 use crate::metadata::Source;
 use crate::operations::Store;
@@ -24,6 +24,16 @@ pub struct Request {
     pub ignore_liveness: bool,
     /// Nothing is deleted.
     pub dry_run: bool,
+}
+
+impl Request {
+    /// What becomes of what keeps nothing any more: in a dry run nothing changes.
+    fn stale(&self) -> Stale {
+        match self.dry_run {
+            true => Stale::Keep,
+            false => Stale::Remove,
+        }
+    }
 }
 
 /// Why an object is not deleted.
@@ -44,8 +54,7 @@ pub fn delete(
     request: &Request,
     tell: &mut dyn FnMut(Step<'_>),
 ) -> Result<std::result::Result<Report, Vec<Refusal>>> {
-    let state = state(store)?.to_owned();
-    with_lock(store, &state, |store, protected, kept| {
+    Turn::of(store)?.with_lock(request.stale(), |protected, kept| {
         let keep = Keep {
             outputs: false,
             derivations: false,
@@ -54,7 +63,7 @@ pub fn delete(
         if !request.ignore_liveness {
             mark(store, &mut world, kept, request)?;
         }
-        let sides = top(store)?;
+        let sides = Sides::of_top(store.layout())?;
         let refusals = refusals(store, &world, &sides, kept, request)?;
         if !refusals.is_empty() {
             return Ok(Err(refusals));
@@ -80,7 +89,7 @@ fn mark(
     let roots = find_roots(
         store.layout(),
         store.metadata(),
-        Stale::Remove,
+        request.stale(),
         store.interrupt(),
     )?;
     world.mark(&roots, kept, store.interrupt())?;

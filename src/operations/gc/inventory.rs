@@ -3,6 +3,7 @@
 //!
 //! Invariant: names that a filesystem, the driver or hard links need are not in the list.
 
+use super::links::LINKS;
 use crate::error::{Error, Result};
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ const OF_THE_DRIVER: &[u8] = b".overstore-new-";
 /// How the names of Nix's, and our, half-made hard links begin; the number of a process follows.
 const HALF_MADE_LINK: &[u8] = b".tmp-link-";
 /// Names that are no garbage.
-const KEPT: [&[u8]; 2] = [b".links", b"lost+found"];
+const KEPT: [&[u8]; 2] = [LINKS.as_bytes(), b"lost+found"];
 
 /// The names in the top of an upper directory.
 #[derive(Debug, Default)]

@@ -39,6 +39,8 @@ pub(super) struct World {
     names: Vec<ObjectName>,
     numbers: HashMap<ObjectName, usize>,
     graph: Graph,
+    /// Which rows name a derivation with a row as the one that made them.
+    made_by: HashMap<usize, Vec<usize>>,
     keep: Keep,
     alive: Vec<Option<Why>>,
     /// Objects without a row to which something leads: maybe the lower has them.
@@ -49,12 +51,19 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(graph: Graph, keep: Keep) -> World {
         let names = graph.names.clone();
-        let numbers = names.iter().cloned().zip(0..).collect();
+        let numbers: HashMap<ObjectName, usize> = names.iter().cloned().zip(0..).collect();
+        let mut made_by: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (made, deriver) in graph.derivers.iter().enumerate() {
+            if let Some(by) = deriver.as_ref().and_then(|name| numbers.get(name)) {
+                made_by.entry(*by).or_default().push(made);
+            }
+        }
         World {
             alive: vec![None; names.len()],
             names,
             numbers,
             graph,
+            made_by,
             keep,
             beyond: Vec::new(),
             open: Vec::new(),
@@ -154,12 +163,24 @@ impl World {
                 self.reach(&deriver, Why::Needed(number));
             }
             if self.keep.outputs {
-                for output in self.graph.outputs[number].clone() {
-                    self.reach(&output, Why::Needed(number));
-                }
+                self.reach_outputs(number);
             }
         }
         Ok(())
+    }
+
+    /// Marks the outputs of a derivation. Those that are named by their contents no row of the
+    /// derivation tells: what says that it was made by it is kept instead, so nothing too little.
+    fn reach_outputs(&mut self, number: usize) {
+        for output in self.graph.outputs[number].clone() {
+            self.reach(&output, Why::Needed(number));
+        }
+        if !is_derivation(&self.names[number]) || !self.graph.outputs[number].is_empty() {
+            return;
+        }
+        for made in self.made_by.get(&number).cloned().unwrap_or_default() {
+            self.reach_number(made, Why::Needed(number));
+        }
     }
 
     /// Goes on through objects of the lower that have no row here. What they refer to is in the lower
@@ -254,5 +275,66 @@ impl World {
         let met: BTreeSet<usize> = order.iter().copied().collect();
         order.extend((0..self.rows()).filter(|number| dead[*number] && !met.contains(number)));
         order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(number: usize, name: &str) -> ObjectName {
+        ObjectName::parse(format!("{number:032}-{name}").as_bytes()).unwrap()
+    }
+
+    /// A derivation with an output that its row tells, and one whose output is named by its contents.
+    fn graph() -> Graph {
+        let names = vec![
+            name(0, "told.drv"),
+            name(1, "told"),
+            name(2, "addressed.drv"),
+            name(3, "addressed"),
+            name(4, "other"),
+        ];
+        let drv = |number: usize| Some(names[number].clone());
+        Graph {
+            derivers: vec![None, drv(0), None, drv(2), drv(0)],
+            references: vec![Vec::new(); 5],
+            outputs: vec![vec![names[1].clone()], vec![], vec![], vec![], vec![]],
+            names,
+        }
+    }
+
+    fn alive(root: usize, outputs: bool, derivations: bool) -> Vec<usize> {
+        let graph = graph();
+        let root = Root {
+            link: "/root".into(),
+            object: graph.names[root].clone(),
+        };
+        let keep = Keep {
+            outputs,
+            derivations,
+        };
+        let mut world = World::new(graph, keep);
+        let nobody = BTreeSet::new();
+        world
+            .mark(&[root].into(), &nobody, &Interrupt::never())
+            .unwrap();
+        let all = 0..world.rows();
+        all.filter(|number| world.alive[*number].is_some())
+            .collect()
+    }
+
+    #[test]
+    fn outputs_and_derivations_keep_each_other_as_is_asked() {
+        assert_eq!(alive(0, false, false), [0]);
+        assert_eq!(alive(0, true, false), [0, 1]);
+        assert_eq!(alive(1, true, false), [1]);
+        assert_eq!(alive(1, false, true), [0, 1]);
+        assert_eq!(alive(1, true, true), [0, 1]);
+        // No row of the derivation tells its output.
+        assert_eq!(alive(2, true, false), [2, 3]);
+        assert_eq!(alive(2, false, true), [2]);
+        assert_eq!(alive(3, false, true), [2, 3]);
+        assert_eq!(alive(4, true, true), [0, 1, 4]);
     }
 }

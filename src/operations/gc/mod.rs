@@ -6,7 +6,7 @@
 //! the upper database, and with what roots lead to.
 //!
 //! * `live`: what roots keep alive; `inventory`: what the upper directory has.
-//! * `sweep`, `removal`, `links`: deleting.
+//! * `sweep`, `removal`, `links`: deleting. `survey`: telling what would be.
 //! * `delete`: single objects.
 
 mod delete;
@@ -14,24 +14,26 @@ mod inventory;
 pub(super) mod links;
 mod live;
 pub(super) mod removal;
+mod survey;
 mod sweep;
 
 pub use delete::{Refusal, Request, delete};
 pub use live::Keep;
+pub use survey::{Survey, survey};
 
-use super::{Store, find_roots};
+use super::{Store, find_roots, list_roots};
 use crate::error::{Error, Result};
 use crate::metadata::{Graph, remove_ballast};
 use crate::roots::{
     GcLock, GcServer, HashPart, Interrupt, Protected, Root, Stale, find_temp_roots,
 };
-use crate::store::ObjectName;
+use crate::store::{ObjectName, StoreDir};
 use inventory::Inventory;
 use live::World;
 use removal::Sides;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use sweep::{Sweep, is_kept};
 
@@ -40,6 +42,13 @@ use sweep::{Sweep, is_kept};
 pub struct Limits {
     /// Ends when more bytes than this are free; 0 deletes nothing.
     pub max_freed: Option<u64>,
+}
+
+impl Limits {
+    /// Whether no more is deleted once `freed` bytes are.
+    fn is_full(&self, freed: u64) -> bool {
+        self.max_freed.is_some_and(|max| freed > max)
+    }
 }
 
 /// What was done.
@@ -53,8 +62,8 @@ pub struct Report {
     pub rows_dropped: u64,
     /// How many hard links of `.links` were removed, which nothing else had.
     pub links_removed: u64,
-    /// Dead objects that others began to refer to meanwhile.
-    pub in_use: Vec<ObjectName>,
+    /// Objects that were found dead, or were to be deleted, and stay: somebody began to use them.
+    pub in_use: Vec<Refusal>,
     /// How many could not be deleted (`ignore-gc-delete-failure`).
     pub failed: u64,
     /// Why it ended early, if it did.
@@ -70,64 +79,9 @@ pub enum Step<'a> {
     Deleting(&'a OsStr),
 }
 
-/// What is alive and what is dead.
-#[derive(Debug)]
-pub struct Survey {
-    /// The live objects: those of the upper, and of the lower where roots lead to them.
-    pub live: BTreeSet<ObjectName>,
-    /// Rows and names of the upper that are dead, garbage included.
-    pub dead: BTreeSet<PathBuf>,
-    /// Bytes of files in the upper that are dead; those with further links do not count.
-    pub dead_bytes: u64,
-}
-
 /// Returns the roots, as they are found now.
 pub fn roots(store: &Store) -> Result<BTreeSet<Root>> {
-    find_roots(
-        store.layout(),
-        store.metadata(),
-        Stale::Keep,
-        store.interrupt(),
-    )
-}
-
-/// Tells what a collection would find.
-pub fn survey(store: &Store, keep: Keep) -> Result<Survey> {
-    let state = state(store)?;
-    let _lock = GcLock::exclusive(state, store.interrupt())?;
-    let kept = find_temp_roots(state, store.dir())?;
-    let roots = find_roots(
-        store.layout(),
-        store.metadata(),
-        Stale::Keep,
-        store.interrupt(),
-    )?;
-    let mut world = World::new(rows(store)?, keep);
-    world.mark(&roots, &kept, store.interrupt())?;
-    world.mark_beyond(&kept, store.metadata().lower(), store.interrupt())?;
-    let found = inventory::of(&store.layout().upper)?;
-    let dir = store.dir();
-    let mut dead: BTreeSet<PathBuf> = (0..world.rows())
-        .map(|number| world.name(number))
-        .filter(|name| is_dead(&world, &kept, name))
-        .map(|name| dir.store_path(name))
-        .collect();
-    let mut dead_bytes = 0;
-    let objects = found
-        .objects
-        .iter()
-        .filter(|name| is_dead(&world, &kept, name));
-    let objects = objects.map(|name| OsStr::new(name.as_str()));
-    for name in objects.chain(found.others.iter().map(|name| name.as_os_str())) {
-        dead.insert(dir.as_path().join(name));
-        dead_bytes += bytes_of(&store.layout().upper.join(name), store.interrupt())?;
-    }
-    let live = world.all_alive().into_iter().cloned().collect();
-    Ok(Survey {
-        live,
-        dead,
-        dead_bytes,
-    })
+    list_roots(store.layout(), store.metadata(), store.interrupt())
 }
 
 /// Deletes what is dead.
@@ -140,8 +94,7 @@ pub fn collect(
     limits: Limits,
     tell: &mut dyn FnMut(Step<'_>),
 ) -> Result<Report> {
-    let state = state(store)?.to_owned();
-    with_lock(store, &state, |store, protected, kept| {
+    Turn::of(store)?.with_lock(Stale::Remove, |protected, kept| {
         let roots = find_roots(
             store.layout(),
             store.metadata(),
@@ -170,22 +123,47 @@ pub fn collect(
     })
 }
 
-/// Takes the lock, serves those who tell of new roots, and does `work` with the temporary roots.
-fn with_lock<T>(
-    store: &mut Store,
-    state: &Path,
-    work: impl FnOnce(&mut Store, &Protected, &BTreeSet<HashPart>) -> Result<T>,
-) -> Result<T> {
-    remove_ballast(state);
-    let lock = GcLock::exclusive(state, store.interrupt())?;
-    let protected = Protected::new([])?;
-    // First the server: what is added from now on is told to it, or in the files already.
-    let server = GcServer::start(&lock, store.dir(), &protected)?;
-    let kept = find_temp_roots(state, store.dir())?;
-    protected.extend(kept.iter().copied());
-    let done = work(store, &protected, &kept);
-    drop(server);
-    done
+/// A turn as a collector: what is needed of the store to have it.
+struct Turn {
+    state: PathBuf,
+    dir: StoreDir,
+    interrupt: Interrupt,
+}
+
+impl Turn {
+    fn of(store: &Store) -> Result<Turn> {
+        let state = store.layout().state.as_deref().ok_or_else(|| {
+            Error::usage("collect garbage", "mount options name no state directory")
+                .hint("give a store URL")
+        })?;
+        Ok(Turn {
+            state: state.to_owned(),
+            dir: store.dir().clone(),
+            interrupt: store.interrupt().clone(),
+        })
+    }
+
+    /// Takes the lock, serves those who tell of new roots, and does `work` with the temporary roots.
+    /// With [`Stale::Keep`] nothing of the state changes but the lock file and the socket: who adds
+    /// something waits for an answer there as soon as the lock is taken.
+    fn with_lock<T>(
+        &self,
+        stale: Stale,
+        work: impl FnOnce(&Protected, &BTreeSet<HashPart>) -> Result<T>,
+    ) -> Result<T> {
+        if stale == Stale::Remove {
+            remove_ballast(&self.state);
+        }
+        let lock = GcLock::exclusive(&self.state, &self.interrupt)?;
+        let protected = Protected::new([])?;
+        // First the server: what is added from now on is told to it, or in the files already.
+        let server = GcServer::start(&lock, &self.dir, &protected)?;
+        let kept = find_temp_roots(&self.state, &self.dir, stale)?;
+        protected.extend(kept.iter().copied());
+        let done = work(&protected, &kept);
+        drop(server);
+        done
+    }
 }
 
 /// What one collection goes by.
@@ -214,7 +192,7 @@ impl Task<'_> {
         tell(Step::Found(
             order.len() + rowless.len() + found.others.len(),
         ));
-        let mut sides = top(store)?;
+        let mut sides = Sides::of_top(store.layout())?;
         let mut sweep = Sweep {
             store,
             protected,
@@ -279,11 +257,6 @@ pub(in crate::operations) fn refresh(store: &Store) -> Result<()> {
     }
 }
 
-fn top(store: &Store) -> Result<Sides> {
-    Sides::open(store.layout(), "")?
-        .ok_or_else(|| Error::on("open upper directory", &store.layout().upper, "it is gone"))
-}
-
 fn is_dead(world: &World, kept: &BTreeSet<HashPart>, name: &ObjectName) -> bool {
     world.why(name).is_none() && !is_kept(kept, name)
 }
@@ -301,34 +274,4 @@ fn rows(store: &Store) -> Result<Graph> {
         Some(upper) => upper.graph(),
         None => Ok(Graph::default()),
     }
-}
-
-fn state(store: &Store) -> Result<&Path> {
-    let state = store.layout().state.as_deref();
-    state.ok_or_else(|| {
-        Error::usage("collect garbage", "mount options name no state directory")
-            .hint("give a store URL")
-    })
-}
-
-/// Adds up the sizes of files with a single link.
-fn bytes_of(path: &Path, interrupt: &Interrupt) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let (mut bytes, mut open) = (0, vec![path.to_owned()]);
-    while let Some(path) = open.pop() {
-        interrupt.check("add up sizes")?;
-        let failed = |why: std::io::Error| Error::on("look at", &path, why);
-        let found = match std::fs::symlink_metadata(&path) {
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => continue,
-            found => found.map_err(failed)?,
-        };
-        if !found.is_dir() {
-            bytes += if found.nlink() == 1 { found.len() } else { 0 };
-            continue;
-        }
-        for entry in std::fs::read_dir(&path).map_err(failed)? {
-            open.push(entry.map_err(failed)?.path());
-        }
-    }
-    Ok(bytes)
 }

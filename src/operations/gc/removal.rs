@@ -57,6 +57,12 @@ impl Sides {
         }))
     }
 
+    /// Opens the top directories, which must be there.
+    pub(in crate::operations) fn of_top(layout: &Layout) -> Result<Sides> {
+        Sides::open(layout, "")?
+            .ok_or_else(|| Error::on("open upper directory", &layout.upper, "it is gone"))
+    }
+
     /// Whether the view was not told of something.
     pub(in crate::operations) fn is_behind(&self) -> bool {
         self.behind

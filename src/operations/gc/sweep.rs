@@ -7,14 +7,14 @@
 
 use super::live::World;
 use super::removal::Sides;
-use super::{Limits, Report, Step};
+use super::{Limits, Refusal, Report, Step};
 use crate::error::{Error, Result};
 use crate::metadata::{Source, is_in_use};
 use crate::nar::Freed;
 use crate::operations::Store;
 use crate::roots::{Deleting, HashPart, Protected, lock_abandoned, remove_abandoned_lock};
 use crate::store::ObjectName;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,10 @@ use std::os::unix::ffi::OsStrExt;
 const BATCH: usize = 256;
 
 const WHAT: &str = "collect garbage";
+
+/// Why an object stays that was found dead.
+const WANTED: &str = "it is still alive: a running process keeps it, since a moment ago";
+const REFERRED: &str = "it is still alive: another object refers to it, since a moment ago";
 
 /// A collection at work.
 pub(super) struct Sweep<'a> {
@@ -68,8 +72,9 @@ impl Sweep<'_> {
     }
 
     fn is_full(&self) -> bool {
-        let freed = self.report.bytes_freed + self.pending_bytes;
-        self.limits.max_freed.is_some_and(|max| freed > max)
+        let freed = self.report.bytes_freed;
+        self.limits
+            .is_full(freed.saturating_add(self.pending_bytes))
     }
 
     /// Begins to delete a row, unless somebody wants it now, or what refers to it stays.
@@ -79,13 +84,21 @@ impl Sweep<'_> {
             false => self.protected.begin_delete(world.name(number)),
         };
         if deleting.is_none() {
+            self.stays(world.name(number), WANTED);
             self.keep(world, number);
         }
         deleting
     }
 
+    fn stays(&mut self, name: &ObjectName, why: &str) {
+        log::debug!("{name} stays: {why}");
+        self.report.in_use.push(Refusal {
+            name: name.clone(),
+            why: why.to_owned(),
+        });
+    }
+
     fn keep(&mut self, world: &World, number: usize) {
-        log::debug!("{} is wanted now, and stays", world.name(number));
         self.kept.insert(number);
         self.kept.extend(world.references(number));
     }
@@ -125,7 +138,7 @@ impl Sweep<'_> {
     fn in_use(&mut self, world: &World, number: usize, why: &Error) {
         // Whoever registers a reference to a dead object must have told of the object first.
         log::warn!("{why}");
-        self.report.in_use.push(world.name(number).clone());
+        self.stays(world.name(number), REFERRED);
         self.keep(world, number);
     }
 
@@ -155,6 +168,7 @@ impl Sweep<'_> {
             return Ok(false);
         }
         let Some(_deleting) = self.protected.begin_delete(name) else {
+            self.stays(name, WANTED);
             return Ok(true);
         };
         // Registered meanwhile, by somebody who told nobody.
@@ -164,9 +178,10 @@ impl Sweep<'_> {
             .upper()
             .map(|upper| upper.is_valid(name));
         if valid.transpose()? == Some(true) {
+            self.stays(name, "it is still alive: somebody registered it meanwhile");
             return Ok(true);
         }
-        if name.as_str().ends_with(".lock") && self.lock_file(name.as_str().as_bytes())? {
+        if self.lock_file(name.as_str().as_bytes())? {
             return Ok(true);
         }
         self.files(name.as_str().as_bytes())?;
@@ -178,16 +193,16 @@ impl Sweep<'_> {
         let Some(found) = self.sides.stat(name)? else {
             return Ok(true);
         };
-        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-        if !is_file || found.st_size != 0 || found.st_mode & 0o600 != 0o600 {
-            return Ok(false);
-        }
-        if self.sides.lower_has(name)? {
+        if !has_lock_file(name, &found) || self.sides.lower_has(name)? {
             return Ok(false);
         }
         match remove_abandoned_lock(&self.sides.merged_path(name)) {
             Ok(true) => self.told(name, Freed::default()),
-            Ok(false) => log::debug!("{} is locked", name.escape_ascii()),
+            Ok(false) => {
+                if let Ok(name) = ObjectName::parse(name) {
+                    self.stays(&name, "somebody has it locked");
+                }
+            }
             Err(why) => self.failed(why)?,
         }
         Ok(true)
@@ -203,8 +218,7 @@ impl Sweep<'_> {
         let Some(found) = self.sides.stat(bytes)? else {
             return Ok(true);
         };
-        let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-        if is_directory && bytes.starts_with(b"tmp-") {
+        if is_temporary_directory(bytes, &found) {
             // Locks are taken through the view, so they are seen there alone.
             let Some(_locked) = lock_abandoned(&self.sides.merged_path(bytes))? else {
                 log::debug!("{} is in use", name.display());
@@ -241,6 +255,19 @@ impl Sweep<'_> {
         self.report.failed += 1;
         Ok(())
     }
+}
+
+/// Whether it is a directory in which objects are made, which is locked while it is used.
+pub(super) fn is_temporary_directory(name: &[u8], found: &Stat) -> bool {
+    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+    is_directory && name.starts_with(b"tmp-")
+}
+
+/// Whether it is what the lock of an object looks like, which is locked while somebody makes that.
+pub(super) fn has_lock_file(name: &[u8], found: &Stat) -> bool {
+    let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+    let empty = found.st_size == 0 && found.st_mode & 0o600 == 0o600;
+    is_file && empty && name.ends_with(b".lock")
 }
 
 /// Whether somebody keeps an object by its hash part.

@@ -50,8 +50,7 @@ pub enum Step<'a> {
 pub fn optimise(store: &mut Store, tell: &mut dyn FnMut(Step<'_>)) -> Result<Report> {
     let upper = store.metadata().upper();
     let rows = upper.map_or(Ok(Default::default()), Source::all_valid)?;
-    let mut sides = Sides::open(store.layout(), "")?
-        .ok_or_else(|| Error::on("open upper directory", &store.layout().upper, "it is gone"))?;
+    let mut sides = Sides::of_top(store.layout())?;
     sides.refuse_covered()?;
     let mut own = Vec::new();
     for name in rows {

@@ -2,7 +2,8 @@
 //! Equal files become hard links of one, by way of `.links`, in the form in which Nix keeps it.
 //!
 //! Invariant: a file is replaced in one step, by one that has been read and has its content and mode;
-//! directories get back their mode and time.
+//! directories get back their mode and time. A collector may remove a link at any moment at which
+//! nothing else has the file: it is made again.
 
 use super::files::{self, File};
 use super::{Report, Store};
@@ -19,6 +20,20 @@ use std::path::Path;
 
 /// The bit that a file of a store has not.
 const OWNER_MAY_WRITE: u32 = 0o200;
+
+/// How often the link of one file may be removed between two steps before the file is left alone.
+const TRIES: usize = 100;
+
+/// What became of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// The file was replaced.
+    Replaced,
+    /// It stays as it is.
+    Stays,
+    /// The link is gone: somebody removed it.
+    LinkGone,
+}
 
 /// What is known of `.links`.
 #[derive(Debug)]
@@ -78,31 +93,42 @@ impl Relinker {
         }
         let within = Path::new("the upper directory");
         let (hash, _) = hash_tree(&Place::new(file.upper, file.name, within)?)?;
+        let freed = if stat.st_nlink == 1 { stat.st_size } else { 0 };
+        for _ in 0..TRIES {
+            match self.attempt(top, file, hash)? {
+                Attempt::Replaced => return Ok(Some(u64::try_from(freed).unwrap_or(0))),
+                Attempt::Stays => return Ok(None),
+                Attempt::LinkGone => _ = self.true_links.remove(&hash),
+            }
+        }
+        log::info!("the link of {} never stays", file.name.escape_ascii());
+        Ok(None)
+    }
+
+    fn attempt(&mut self, top: &Sides, file: &File<'_>, hash: Sha256) -> Result<Attempt> {
         let link = base32::encode(&hash.0);
         let Some(found) = self.link(file, hash, link.as_bytes())? else {
-            return Ok(None);
+            return Ok(Attempt::Stays);
         };
-        if found.st_ino == stat.st_ino {
-            return Ok(None);
-        }
         let same = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_size);
-        if same(&found) != same(stat) {
-            return Ok(None);
+        if found.st_ino == file.stat.st_ino || same(&found) != same(&file.stat) {
+            return Ok(Attempt::Stays);
         }
-        let replaced = self.replace(top, file, link.as_bytes())?;
-        let freed = if stat.st_nlink == 1 { stat.st_size } else { 0 };
-        Ok(replaced.then_some(u64::try_from(freed).unwrap_or(0)))
+        self.replace(top, file, link.as_bytes())
     }
 
     /// Returns the link of this content, made if there is none; `None` if it cannot be used.
     fn link(&mut self, file: &File<'_>, hash: Sha256, link: &[u8]) -> Result<Option<Stat>> {
         if let Some(found) = self.links.stat(link)? {
-            if self.is_true(hash, link)? {
-                return Ok(Some(found));
+            match self.is_true(hash, link)? {
+                Some(true) => return Ok(Some(found)),
+                Some(false) => {
+                    log::warn!("removing corrupted link {}", link.escape_ascii());
+                    self.links.remove(link)?;
+                    self.true_links.remove(&hash);
+                }
+                None => {}
             }
-            log::warn!("removing corrupted link {}", link.escape_ascii());
-            self.links.remove(link)?;
-            self.true_links.remove(&hash);
         }
         let flags = AtFlags::empty();
         match rustix::fs::linkat(file.merged, file.name, self.links.merged(), link, flags) {
@@ -118,18 +144,25 @@ impl Relinker {
         Ok(found)
     }
 
-    fn is_true(&mut self, hash: Sha256, link: &[u8]) -> Result<bool> {
+    /// Tells whether the link has the content that its name says; `None` if it is gone.
+    fn is_true(&mut self, hash: Sha256, link: &[u8]) -> Result<Option<bool>> {
         if let Some(known) = self.true_links.get(&hash) {
-            return Ok(*known);
+            return Ok(Some(*known));
         }
         let place = Place::new(self.links.upper(), link, Path::new(LINKS))?;
-        let is_true = hash_tree(&place)?.0 == hash;
+        let is_true = match hash_tree(&place) {
+            Ok((found, _)) => found == hash,
+            Err(why) => match self.links.stat(link)? {
+                Some(_) => return Err(why),
+                None => return Ok(None),
+            },
+        };
         self.true_links.insert(hash, is_true);
-        Ok(is_true)
+        Ok(Some(is_true))
     }
 
-    /// Puts the link in the place of the file; `false` if it has too many names.
-    fn replace(&mut self, top: &Sides, file: &File<'_>, link: &[u8]) -> Result<bool> {
+    /// Puts the link in the place of the file, unless it has too many names.
+    fn replace(&mut self, top: &Sides, file: &File<'_>, link: &[u8]) -> Result<Attempt> {
         let name = loop {
             let name = format!(".tmp-link-{}-{}", std::process::id(), self.made);
             self.made += 1;
@@ -138,7 +171,8 @@ impl Relinker {
             match rustix::fs::linkat(links, link, top.merged(), name.as_str(), flags) {
                 Ok(()) => break name,
                 Err(Errno::EXIST) => {}
-                Err(Errno::MLINK) => return Ok(false),
+                Err(Errno::MLINK) => return Ok(Attempt::Stays),
+                Err(Errno::NOENT) => return Ok(Attempt::LinkGone),
                 Err(errno) => return Err(failed("link", file.name, errno)),
             }
         };
@@ -149,8 +183,8 @@ impl Relinker {
             log::warn!("remove {name}: {errno}");
         }
         match moved {
-            Ok(()) => Ok(true),
-            Err(Errno::MLINK) => Ok(false),
+            Ok(()) => Ok(Attempt::Replaced),
+            Err(Errno::MLINK) => Ok(Attempt::Stays),
             Err(errno) => Err(failed("replace", file.name, errno)),
         }
     }

@@ -162,7 +162,7 @@ impl<'a> Query<'a> {
         let derivation = Derivation::parse(self.dir, &text).map_err(|why| {
             let what = format!("read derivation {}", self.shown(drv));
             Error::new(Kind::Corrupt, what, why)
-                .hint("it is damaged: nix-store --verify --check-contents tells more")
+                .hint("it is damaged: overstore verify --check-contents tells more")
         })?;
         Ok(derivation.known_outputs())
     }

@@ -23,7 +23,7 @@ pub fn read_text(layout: &Layout, name: &ObjectName) -> Result<Vec<u8>> {
         layout.store_dir.join(name.as_str()).display()
     );
     let why = "it is valid, but neither layer has it";
-    Err(Error::new(Kind::Corrupt, what, why).hint("nix-store --verify tells what else is missing"))
+    Err(Error::new(Kind::Corrupt, what, why).hint("overstore verify tells what else is missing"))
 }
 
 /// Reads a file; `None` if it is not there.

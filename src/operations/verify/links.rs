@@ -7,11 +7,10 @@
 use super::contents::{Objects, Run, Seen};
 use super::report::{Fault, Layer, Repaired, Report, Wrong};
 use crate::error::{Error, Result};
+use crate::operations::gc::links::LINKS;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-
-const LINKS: &str = ".links";
 
 /// Checks every file there; `remove` says by which directory of objects bad ones are removed.
 pub(super) fn check(

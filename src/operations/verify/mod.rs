@@ -320,11 +320,21 @@ fn remove_unneeded(store: &mut Store, report: &mut Report) -> Result<()> {
 
 /// Has progress expect the reading of `rows`.
 fn expect(progress: &Progress, rows: &[Recorded]) {
-    let bytes = rows.iter().map(|row| row.nar_size).sum();
+    // What rows say may be nonsense.
+    let sizes = rows.iter().map(|row| row.nar_size);
+    let bytes = sizes.fold(0, u64::saturating_add);
     progress
         .total
         .fetch_add(rows.len() as u64, Ordering::Relaxed);
-    progress.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    let more = |total: u64| Some(total.saturating_add(bytes));
+    let order = Ordering::Relaxed;
+    if progress
+        .bytes_total
+        .fetch_update(order, order, more)
+        .is_err()
+    {
+        log::debug!("the sum of sizes was not kept");
+    }
 }
 
 /// Reads the objects that are there.

@@ -11,16 +11,17 @@ use super::contents::{Objects, Run, Seen, Shown};
 use super::origin::Origin;
 use super::shadow::is_whiteout;
 use crate::backend::mountinfo::Backend;
-use crate::backend::status;
+use crate::backend::status::RepairHold;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Recorded;
 use crate::nar::{Input, NarHasher, Place, Tee, remove_tree, restore};
 use crate::operations::Store;
+use crate::operations::gc::removal::Sides;
 use crate::roots::PathLocks;
 use crate::store::ObjectName;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
@@ -35,7 +36,7 @@ pub(super) struct Repairer<'a> {
     origins: &'a [Origin],
     run: Run<'a>,
     backend: Option<Backend>,
-    switched: Cell<bool>,
+    held: RefCell<Option<RepairHold>>,
     staged: Cell<u32>,
 }
 
@@ -55,7 +56,7 @@ impl<'a> Repairer<'a> {
             origins,
             run,
             backend: dirs.backend,
-            switched: Cell::new(false),
+            held: RefCell::new(None),
             staged: Cell::new(0),
         }
     }
@@ -176,12 +177,9 @@ impl<'a> Repairer<'a> {
             true => "the whiteout",
             false => "the upper's copy",
         };
-        // Not through the view: that would hide the lower's.
-        remove_tree(&Place::new(
-            self.upper.dir,
-            name.as_bytes(),
-            self.upper.path,
-        )?)?;
+        // Not through the view: that would hide the lower's. And in one step, or what is left of it
+        // would be merged with the lower's meanwhile.
+        Sides::of_top(self.store.layout())?.remove(name.as_bytes())?;
         self.store.refresh_view()?;
         self.require_good(wanted)?;
         Ok(format!("removed {what}; the lower's object shows again"))
@@ -274,12 +272,9 @@ impl<'a> Repairer<'a> {
         let merged = &self.store.layout().merged;
         match self.backend {
             Some(Backend::Fuse) => {
-                let view = status::one(merged)?;
-                let driver = view.and_then(|view| view.driver);
-                let on = driver.and_then(|driver| driver.get("repair").cloned());
-                if on != Some(true.into()) {
-                    status::repair(merged, true)?;
-                    self.switched.set(true);
+                let mut held = self.held.borrow_mut();
+                if held.is_none() {
+                    *held = Some(RepairHold::new(merged)?);
                 }
             }
             // A removal leaves a whiteout there, and what is made in its place is opaque, as with Nix.
@@ -312,16 +307,6 @@ impl<'a> Repairer<'a> {
 
     fn unplaced(&self, name: &str, why: Errno) -> Error {
         Error::on("put a good object at", self.view.path.join(name), why)
-    }
-}
-
-impl Drop for Repairer<'_> {
-    fn drop(&mut self) {
-        if self.switched.get()
-            && let Err(why) = status::repair(&self.store.layout().merged, false)
-        {
-            log::warn!("{why}");
-        }
     }
 }
 
