@@ -131,9 +131,9 @@ impl Filesystem for Adapter {
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let found = guarded("getattr", ino, || self.fs.getattr(answer::node(ino)));
         if !found.is_ok_and(|found| found.rewritten) {
-            return answer::attributes(reply, found);
+            return answer::attributes(reply, ino, found);
         }
-        let answered = Box::new(move || answer::attributes(reply, found));
+        let answered = Box::new(move || answer::attributes(reply, ino, found));
         self.fs.after_dropping(answer::node(ino), answered);
     }
 
@@ -167,7 +167,7 @@ impl Filesystem for Adapter {
             times,
         };
         let changed = || self.fs.setattr(answer::node(ino), &change);
-        answer::attributes(reply, guarded("setattr", ino, changed));
+        answer::attributes(reply, ino, guarded("setattr", ino, changed));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {

@@ -59,10 +59,17 @@ pub(super) fn entry(reply: ReplyEntry, result: Result<Looked, Errno>) {
     }
 }
 
-/// Answers with attributes and their lifetime.
-pub(super) fn attributes(reply: ReplyAttr, result: Result<Attributes, Errno>) {
+/// Answers with the attributes of `node` and their lifetime.
+///
+/// Where number and node differ, the next stat must ask again: entries carry the node's number
+/// (see [`node_attr`]), and one that arrives while another thread reads kept attributes would be
+/// told to it. What a stat itself asked for is taken from its own answer.
+pub(super) fn attributes(reply: ReplyAttr, node: INodeNo, result: Result<Attributes, Errno>) {
     match result {
-        Ok(found) => reply.attr(&found.ttl, &attr(&found.stat)),
+        Ok(found) => {
+            let ttl = lifetime(found.ttl, NodeId(node.0), &found.stat);
+            reply.attr(&ttl, &attr(&found.stat));
+        }
         Err(errno) => reply.error(errno),
     }
 }
@@ -148,8 +155,13 @@ pub(super) fn node_attr(entry: &Entry) -> FileAttr {
 
 /// How long the attributes in an entry may be trusted.
 pub(super) fn attr_ttl(entry: &Entry) -> Duration {
-    if entry.attr.ino.0 == entry.node.0 {
-        entry.attr_ttl
+    lifetime(entry.attr_ttl, entry.node, &entry.attr)
+}
+
+/// Attributes may be kept for `ttl` if their number is the node's.
+fn lifetime(ttl: Duration, node: NodeId, stat: &Stat) -> Duration {
+    if stat.ino.0 == node.0 {
+        ttl
     } else {
         Duration::ZERO
     }

@@ -87,9 +87,15 @@ impl Server {
     /// Starts the program anew at the same place, as an administrator does after a crash.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        if is_mounted(&self.at) {
-            self.unmount(true);
-        }
+        // A program that was ending by itself takes its mount away until the moment it is killed.
+        let mut last = Ok(());
+        let gone = within(Duration::from_secs(2), || {
+            if is_mounted(&self.at) {
+                last = try_unmount(self.mode, &self.at, true);
+            }
+            !is_mounted(&self.at)
+        });
+        assert!(gone, "unmount {}: {last:?}", self.at.display());
         self.start();
     }
 
