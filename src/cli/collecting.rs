@@ -6,6 +6,7 @@ use super::request;
 use crate::backend::status::json_path;
 use crate::error::{Error, Kind, Result};
 use crate::layout::Layout;
+use crate::metadata::remove_ballast;
 use crate::operations::gc::{self, Limits, Refusal, Step, Survey};
 use crate::operations::{Store, optimise};
 use crate::roots::Interrupt;
@@ -26,7 +27,7 @@ const LINKS_MAX: usize = 40;
 
 /// Collects garbage, or tells what there is.
 pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
-    let mut store = open(wanted.store.as_deref())?;
+    let mut store = open_with_room(wanted.store.as_deref())?;
     if wanted.print_roots {
         return print_roots(&store, wanted.json);
     }
@@ -48,7 +49,7 @@ pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
 
 /// Deletes single objects.
 pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
-    let mut store = open(wanted.store.as_deref())?;
+    let mut store = open_with_room(wanted.store.as_deref())?;
     let names = wanted
         .paths
         .iter()
@@ -114,6 +115,16 @@ pub(super) fn optimise(wanted: &OptimiseArgs) -> Result<u8> {
         Some(why) => Err(why),
         None => Ok(u8::from(!report.differing.is_empty())),
     }
+}
+
+/// Opens a store to delete from it: on a full disk, where this is most needed, there is no room even to
+/// open a database, until the ballast is gone.
+fn open_with_room(url: Option<&OsStr>) -> Result<Store> {
+    let layout = request::for_query(url)?;
+    if let Some(state) = layout.state.as_deref().filter(|_| !layout.read_only) {
+        remove_ballast(state);
+    }
+    Store::open(&layout, Interrupt::on_signals()?)
 }
 
 fn open(url: Option<&OsStr>) -> Result<Store> {
