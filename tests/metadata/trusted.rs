@@ -36,9 +36,10 @@ fn done(world: &World, words: &[&str]) -> String {
     text(&output.stdout)
 }
 
-#[test]
-fn signatures_are_asked_for_where_the_url_says_so() {
-    let (from, to) = (World::new(), World::new());
+/// Exports an object of another store to `stream` in `to`, and what is known of it to `unsigned`, `signed`
+/// and, with a signature that was changed, `other`; returns its path.
+fn exported(to: &World) -> String {
+    let from = World::new();
     fs::write(from.path("key"), SECRET).unwrap();
     let url = from.plain();
     let path = done(&from, &["add", "--store", &url, "file"]);
@@ -50,7 +51,6 @@ fn signatures_are_asked_for_where_the_url_says_so() {
     infos("unsigned");
     done(&from, &["sign", "--store", &url, "--key-file", "key", path]);
     infos("signed");
-    // A good signature, of another object.
     let signed = fs::read_to_string(to.path("signed")).unwrap();
     let at = signed.find("test-1:").unwrap() + "test-1:".len();
     let mut other = signed.into_bytes();
@@ -58,7 +58,13 @@ fn signatures_are_asked_for_where_the_url_says_so() {
     fs::write(to.path("other"), other).unwrap();
     let exported = run(&from, &["export", "--store", &url, path], None);
     fs::write(to.path("stream"), exported.stdout).unwrap();
+    path.to_owned()
+}
 
+#[test]
+fn signatures_are_asked_for_where_the_url_says_so() {
+    let to = World::new();
+    let path = exported(&to);
     let asks = format!("{}&require-sigs=true", to.plain());
     let import = |url: &str, words: &[&str]| {
         let words = [&["import", "--store", url], words].concat();
@@ -88,19 +94,18 @@ fn signatures_are_asked_for_where_the_url_says_so() {
     assert_eq!(import(&asks, &words).0, Some(1), "a key of another name");
     let (code, said) = import(&asks, &[&["--signatures", "signed"], &keys[..]].concat());
     assert_eq!(code, Some(0), "{said}");
-    let kept = done(&to, &["path-info", "--sigs", "--store", &asks, path]);
+    let kept = done(&to, &["path-info", "--sigs", "--store", &asks, &path]);
     assert!(kept.contains("test-1:"), "{kept}");
+}
 
-    // Nobody asks by default, as for nix-store --import.
-    let to = World::new();
-    for (url, rest) in [(to.plain(), ""), (to.plain(), "&require-sigs=false")] {
-        let exported = run(&from, &["export", "--store", &from.plain(), path], None);
-        fs::write(to.path("stream"), exported.stdout).unwrap();
-        let output = run(
-            &to,
-            &["import", "--store", &format!("{url}{rest}")],
-            Some("stream"),
-        );
+/// As for `nix-store --import`.
+#[test]
+fn nobody_asks_by_default() {
+    for rest in ["", "&require-sigs=false"] {
+        let to = World::new();
+        exported(&to);
+        let url = format!("{}{rest}", to.plain());
+        let output = run(&to, &["import", "--store", &url], Some("stream"));
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! While somebody has the database to himself, the recorder keeps nobody from unmounting.
 
+use crate::common::check::within;
 use crate::common::for_each_mode;
 use crate::world::{Sure, World, name, recorder_ended, recorders};
 use rusqlite::Connection;
@@ -43,9 +44,8 @@ for_each_mode!(
         for number in 2..6 {
             world.file(&name(number, "more"), "more");
         }
-        let begin = Instant::now();
         let mut since = None;
-        while begin.elapsed() < LOOKED_AT {
+        within(LOOKED_AT, || {
             let held = held(&world.merged);
             if held.is_empty() {
                 since = None;
@@ -53,8 +53,8 @@ for_each_mode!(
                 let since = *since.get_or_insert_with(Instant::now);
                 assert!(since.elapsed() < GLANCE, "{held:?}");
             }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            false
+        });
         drop(view);
         recorder_ended();
         holder.execute_batch("ROLLBACK").sure();
