@@ -20,3 +20,4 @@ pub mod operations;
 pub mod roots;
 pub mod store;
 pub mod sys;
+pub mod wait;

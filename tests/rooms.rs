@@ -33,18 +33,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("backend", &["fuse", "merged", "layer", "layout", "sys"]),
     ("fuse", &["merged", "sys"]),
     ("merged", &["merge", "layer"]),
-    ("metadata", &["layout", "store"]),
+    ("metadata", &["layout", "store", "wait"]),
     ("nar", &["store"]),
     (
         "operations",
         &["backend", "layout", "metadata", "nar", "roots", "store"],
     ),
-    ("roots", &["store"]),
+    ("roots", &["store", "wait"]),
     ("layout", &["store"]),
     ("layer", &["sys"]),
     ("merge", &[]),
     ("store", &[]),
     ("sys", &[]),
+    ("wait", &[]),
     ("error", &[]),
 ];
 

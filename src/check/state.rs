@@ -24,7 +24,7 @@ const ROWS: &[&str] = &["shadow", "row-without-files", "closure", "wrong-modes"]
 #[derive(Debug)]
 pub(super) enum Upper {
     /// Its rows.
-    Rows(Reader, BTreeSet<String>),
+    Rows(Box<Reader>, BTreeSet<String>),
     /// It cannot be asked; that has been told.
     Unknown,
 }
@@ -52,7 +52,9 @@ pub(super) fn upper(layout: &Layout, commands: &Commands<'_>, found: &mut Findin
         None => Ok(None),
     });
     match opened {
-        Ok(Some((reader, rows))) => return Upper::Rows(reader, rows.into_iter().collect()),
+        Ok(Some((reader, rows))) => {
+            return Upper::Rows(Box::new(reader), rows.into_iter().collect());
+        }
         Ok(None) => found.fault(missing(state, commands)),
         Err(why) if is_forbidden(state) => found.not_checked(ROWS, state, why),
         Err(why) => found.fault(unusable(state, why.kind(), why.to_string())),

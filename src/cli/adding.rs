@@ -8,7 +8,7 @@ use super::args::adding::{
 use super::request;
 use crate::error::{Error, Result};
 use crate::operations::add::{Interruptible, Recipe, plan};
-use crate::operations::{self, Store, registration, store_dir};
+use crate::operations::{self, Store, Trust, registration, store_dir};
 use crate::roots::Interrupt;
 use crate::store::registration::Form;
 use crate::store::signature::SecretKey;
@@ -64,9 +64,20 @@ pub(super) fn add(wanted: &AddArgs) -> Result<u8> {
 /// Adds the objects of a stream; prints their store paths.
 pub(super) fn import(wanted: &ImportArgs) -> Result<u8> {
     let (mut store, interrupt) = open(wanted.at.store.as_deref())?;
+    let mut trust = Trust::new(store.layout(), &wanted.trusted_public_keys)?;
+    if let Some(file) = &wanted.signatures {
+        let refused = |why| Error::on("read signatures", file, why);
+        let opened = File::open(file).map_err(refused)?;
+        let mut json = String::new();
+        let mut opened = Interruptible::new(opened, interrupt.clone());
+        opened.read_to_string(&mut json).map_err(refused)?;
+        trust.add_signatures(store.dir(), &json)?;
+    }
     let mut done = Done::new("importing", None, &wanted.at)?;
     let stream = Interruptible::new(io::stdin(), interrupt);
-    operations::import(&mut store, stream, |store, name, _| done.with(store, name))?;
+    operations::import(&mut store, stream, &trust, |store, name, _| {
+        done.with(store, name)
+    })?;
     Ok(0)
 }
 

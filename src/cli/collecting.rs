@@ -5,6 +5,7 @@ use super::args::collecting::{DeleteArgs, GcArgs, OptimiseArgs};
 use super::request;
 use crate::backend::status::json_path;
 use crate::error::{Error, Kind, Result};
+use crate::metadata::remove_ballast;
 use crate::operations::gc::{self, Limits, Refusal, Step, Survey};
 use crate::operations::{Store, optimise};
 use crate::roots::Interrupt;
@@ -20,14 +21,15 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Collects garbage, or tells what there is.
 pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
-    let mut store = open(wanted.store.as_deref())?;
+    let tells = wanted.print_live || wanted.print_dead || wanted.dry_run || wanted.print_roots;
+    let mut store = open(wanted.store.as_deref(), !tells)?;
     if wanted.print_roots {
         return print_roots(&store, wanted.json);
     }
     let limits = Limits {
         max_freed: wanted.max_freed,
     };
-    if wanted.print_live || wanted.print_dead || wanted.dry_run {
+    if tells {
         let survey = gc::survey(&store, wanted.keep(), limits)?;
         super::print(survey_text(wanted, store.dir(), &survey).as_bytes())?;
         return Ok(0);
@@ -42,7 +44,7 @@ pub(super) fn gc(wanted: &GcArgs) -> Result<u8> {
 
 /// Deletes single objects.
 pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
-    let mut store = open(wanted.store.as_deref())?;
+    let mut store = open(wanted.store.as_deref(), !wanted.dry_run)?;
     let request = gc::Request {
         names: request::objects(store.layout(), &wanted.paths)?,
         ignore_liveness: wanted.ignore_liveness,
@@ -75,7 +77,7 @@ pub(super) fn delete(wanted: &DeleteArgs) -> Result<u8> {
 
 /// Drops duplicates and links equal files.
 pub(super) fn optimise(wanted: &OptimiseArgs) -> Result<u8> {
-    let mut store = open(wanted.store.as_deref())?;
+    let mut store = open(wanted.store.as_deref(), false)?;
     let bar = bar("optimising: {pos} of {len} objects, {msg}, {elapsed}");
     let report = optimise::optimise(&mut store, &mut |step| match step {
         optimise::Step::Found(count) => bar.set_length(count as u64),
@@ -117,8 +119,14 @@ pub(super) fn optimise(wanted: &OptimiseArgs) -> Result<u8> {
     }
 }
 
-fn open(url: Option<&OsStr>) -> Result<Store> {
+/// Opens a store. Who is `deleting` needs it most on a full disk, where there is no room even to open a
+/// database, until the ballast is gone; who asks leaves it where it is.
+fn open(url: Option<&OsStr>, deleting: bool) -> Result<Store> {
     let layout = request::for_query(url)?;
+    let state = layout.state.as_deref().filter(|_| !layout.read_only);
+    if let Some(state) = state.filter(|_| deleting) {
+        remove_ballast(state);
+    }
     Store::open(&layout, Interrupt::on_signals()?)
 }
 

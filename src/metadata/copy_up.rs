@@ -12,7 +12,7 @@ use crate::store::ObjectName;
 use std::collections::BTreeMap;
 
 /// What the name of a derivation ends with.
-const DERIVATION: &str = ".drv";
+pub(super) const DERIVATION: &str = ".drv";
 
 impl Change<'_> {
     /// Copies the rows of `names` and of all that they refer to from the lower, as far as the upper

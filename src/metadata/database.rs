@@ -5,10 +5,13 @@
 //! stay in the database; and closing the last one leaves `-wal` and `-shm` in place, since
 //! readers that may not create them need them.
 
+use super::held::{For, Held};
 use super::schema::{self, CORE_TABLES};
-use super::{UNUSABLE, directories, nap, regular};
+use super::terms::Terms;
+use super::{UNUSABLE, directories, regular, way_out};
 use crate::error::{Error, Kind, Result};
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags};
+use rustix::io::Errno;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,10 +20,8 @@ use std::time::Duration;
 
 const FILE_MODE: u32 = 0o644;
 
-/// How long another writer is waited for, as by Nix; and when the user is told.
+/// How long another writer is waited for, as by Nix.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3600);
-const NOTICE_MS: u64 = 2_000;
-const LONGEST_PAUSE_MS: u64 = 100;
 
 /// How many statements stay compiled: all that there are.
 pub(super) const STATEMENTS: usize = 32;
@@ -41,7 +42,9 @@ const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'tab
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
-    patience: Duration,
+    terms: Terms,
+    /// Goes last, when the file is closed.
+    _held: Held,
 }
 
 /// Returns where the database of `state` is.
@@ -50,36 +53,40 @@ pub(super) fn path(state: &Path) -> PathBuf {
 }
 
 impl Database {
-    /// Opens the database for reading and writing; waits for other writers for as long as `patience`.
-    pub(super) fn open(state: &Path, patience: Duration) -> Result<Database> {
+    /// Opens the database for reading and writing; others are waited for on these terms.
+    pub(super) fn open(state: &Path, terms: &Terms) -> Result<Database> {
         let path = path(state);
         match regular::check(&path) {
-            Err(why) if why.kind() != ErrorKind::NotFound => {
-                return Err(Error::on("open database", &path, why).hint(UNUSABLE));
+            Err(why) if is_absent(&path) => {
+                log::debug!("{}: {why}", path.display());
+                return Err(missing(&path));
             }
-            // SQLite's words for a missing one are put right below.
-            Ok(()) | Err(_) => {}
+            Err(why) => return Err(Error::on("open database", &path, why).hint(UNUSABLE)),
+            Ok(()) => {}
         }
+        // Before SQLite has the file open: closing it again would cost this process its locks.
+        let held = Held::new(&path, For::Writing)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)
-            .and_then(|connection| configure(connection, patience))
-            .map_err(|error| failed("open", &path, &error))?;
+            .and_then(|connection| configure(connection, &path, terms))
+            .map_err(|error| failed("open", &path, &error, terms))?;
         Ok(Database {
             connection,
             path,
-            patience,
+            terms: terms.clone(),
+            _held: held,
         })
     }
 
     /// Opens the database, made with its tables if they are missing.
-    pub(super) fn create(state: &Path, patience: Duration) -> Result<Database> {
+    pub(super) fn create(state: &Path, terms: &Terms) -> Result<Database> {
         let path = path(state);
         create_file(&path)
-            .map_err(|error| Error::on("create database", &path, error).hint(UNUSABLE))?;
-        let mut database = Database::open(state, patience)?;
+            .map_err(|error| Error::on("create database", &path, error).hint(way_out(state)))?;
+        let mut database = Database::open(state, terms)?;
         database
             .create_tables()
-            .map_err(|error| failed("create", &path, &error))?;
+            .map_err(|error| failed("create", &path, &error, terms))?;
         Ok(database)
     }
 
@@ -93,9 +100,20 @@ impl Database {
         &self.path
     }
 
+    /// Returns on which terms others are waited for.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Waits for no longer than `patience` from now on.
+    pub(super) fn wait_no_longer_than(&mut self, patience: Duration) -> rusqlite::Result<()> {
+        self.terms.patience = patience;
+        be_patient(&mut self.connection, &self.path, &self.terms)
+    }
+
     /// Refuses a database that cannot be written, and has it keep a write-ahead log.
     pub(super) fn prepare_to_write(&self) -> Result<()> {
-        let refused = |error| failed("open", &self.path, &error);
+        let refused = |error| failed("open", &self.path, &error, &self.terms);
         // SQLite opens for reading what it may not write, and tells only whoever asks.
         if self
             .connection
@@ -105,12 +123,12 @@ impl Database {
             let why = "the file may not be written";
             return Err(Error::on("open database", &self.path, why).hint(UNUSABLE));
         }
-        use_wal(&self.connection, self.patience).map_err(refused)
+        use_wal(&self.connection, &self.path, &self.terms).map_err(refused)
     }
 
     /// Refuses a database without Nix's core tables.
     pub(super) fn check_core_tables(&self) -> Result<()> {
-        check_core_tables(&self.connection, &self.path)
+        check_core_tables(&self.connection, &self.path, &self.terms)
     }
 
     /// Returns the number that a setting of the connection has.
@@ -123,7 +141,7 @@ impl Database {
     }
 
     fn create_tables(&mut self) -> rusqlite::Result<()> {
-        use_wal(&self.connection, self.patience)?;
+        use_wal(&self.connection, &self.path, &self.terms)?;
         let behavior = rusqlite::TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
         transaction.execute_batch(schema::CREATE)?;
@@ -133,13 +151,13 @@ impl Database {
 }
 
 /// Refuses a database without Nix's core tables.
-pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<()> {
+pub(super) fn check_core_tables(connection: &Connection, path: &Path, terms: &Terms) -> Result<()> {
     for table in CORE_TABLES {
-        if !has_table(connection, path, table)? {
+        if !has_table(connection, path, table, terms)? {
             let what = format!("open database {}", path.display());
             return Err(
                 Error::new(Kind::Corrupt, what, format!("the table {table} is missing"))
-                    .hint("restore it from a backup, or remove db/schema to have it completed"),
+                    .hint("restore it from a backup"),
             );
         }
     }
@@ -147,24 +165,31 @@ pub(super) fn check_core_tables(connection: &Connection, path: &Path) -> Result<
 }
 
 /// Returns whether nobody has made any of Nix's core tables yet.
-pub(super) fn has_no_core_table(connection: &Connection, path: &Path) -> Result<bool> {
+pub(super) fn has_no_core_table(
+    connection: &Connection,
+    path: &Path,
+    terms: &Terms,
+) -> Result<bool> {
     for table in CORE_TABLES {
-        if has_table(connection, path, table)? {
+        if has_table(connection, path, table, terms)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn has_table(connection: &Connection, path: &Path, table: &str) -> Result<bool> {
+fn has_table(connection: &Connection, path: &Path, table: &str, terms: &Terms) -> Result<bool> {
     let count = connection.query_row(COUNT_TABLES, [table], |row| row.get::<_, i64>(0));
-    let count = count.map_err(|error| failed("read", path, &error))?;
+    let count = count.map_err(|error| failed("read", path, &error, terms))?;
     Ok(count > 0)
 }
 
-fn configure(mut connection: Connection, patience: Duration) -> rusqlite::Result<Connection> {
-    let wait = move |tries| pause(u64::try_from(tries).unwrap_or(0), patience);
-    connection.busy_handler(Some(wait))?;
+fn configure(
+    mut connection: Connection,
+    path: &Path,
+    terms: &Terms,
+) -> rusqlite::Result<Connection> {
+    be_patient(&mut connection, path, terms)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(SETTINGS)?;
     let mut keep = 1;
@@ -172,23 +197,37 @@ fn configure(mut connection: Connection, patience: Duration) -> rusqlite::Result
     Ok(connection)
 }
 
+/// Has others waited for on these terms.
+pub(super) fn be_patient(
+    connection: &mut Connection,
+    path: &Path,
+    terms: &Terms,
+) -> rusqlite::Result<()> {
+    let mut turn = terms.turn(path);
+    connection.busy_handler(Some(move |tries| {
+        if tries == 0 {
+            turn.again();
+        }
+        turn.pause()
+    }))
+}
+
 /// Switches to a write-ahead log, if there is none. SQLite does not ask the busy handler here, so
 /// this does.
-fn use_wal(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+fn use_wal(connection: &Connection, path: &Path, terms: &Terms) -> rusqlite::Result<()> {
     let mode: String = connection.query_row("PRAGMA main.journal_mode", [], |row| row.get(0))?;
     if mode == "wal" {
         return Ok(());
     }
-    let mut tries = 0;
+    let mut turn = terms.turn(path);
     loop {
         let mode: rusqlite::Result<String> =
             connection.query_row("PRAGMA main.journal_mode = wal", [], |row| row.get(0));
         match mode {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                if !pause(tries, patience) {
+                if !turn.pause() {
                     return Err(error);
                 }
-                tries += 1;
             }
             // Filesystems without shared memory keep another mode, and that works too.
             other => return other.map(drop),
@@ -211,37 +250,18 @@ fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Waits before the next try for a database that another process writes; answers false when
-/// patience is at its end.
-pub(super) fn pause(tries: u64, patience: Duration) -> bool {
-    let (before, after) = (waited_ms(tries), waited_ms(tries + 1));
-    if before < NOTICE_MS && NOTICE_MS <= after {
-        log::warn!("waiting for another process that writes to the database (up to an hour)");
+/// Explains why a database could not be used; who has it was waited for on these terms.
+pub(super) fn failed(verb: &str, path: &Path, error: &rusqlite::Error, terms: &Terms) -> Error {
+    if let Some(interrupted) = terms.interrupted(path).filter(|_| is_busy(error)) {
+        return interrupted;
     }
-    if Duration::from_millis(before) >= patience {
-        return false;
-    }
-    nap(Duration::from_millis(after - before));
-    true
-}
-
-/// Returns how long the first `tries` pauses take: 1, 2, 3... ms up to the longest.
-fn waited_ms(tries: u64) -> u64 {
-    let growing = tries.min(LONGEST_PAUSE_MS);
-    growing * (growing + 1) / 2 + (tries - growing) * LONGEST_PAUSE_MS
-}
-
-/// Explains why a database could not be used.
-pub(super) fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error {
     let kind = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Kind::Corrupt,
         _ => Kind::Environment,
     };
     // Without the file, SQLite says no more than that it cannot open it.
-    let missing =
-        matches!(path.symlink_metadata(), Err(absent) if absent.kind() == ErrorKind::NotFound);
-    if missing {
-        return self::missing(path);
+    if is_absent(path) {
+        return missing(path);
     }
     let what = format!("{verb} database {}", path.display());
     let hint = match error.sqlite_error_code() {
@@ -254,7 +274,23 @@ pub(super) fn failed(verb: &str, path: &Path, error: &rusqlite::Error) -> Error 
         Some(ErrorCode::ConstraintViolation) => "overstore check tells what is wrong with it",
         _ => UNUSABLE,
     };
-    Error::new(kind, what, error).hint(hint)
+    let failure = Error::new(kind, what, error).hint(hint);
+    match is_busy(error) {
+        true => failure.caused_by(LOCKED),
+        false => failure,
+    }
+}
+
+const LOCKED: i32 = Errno::AGAIN.raw_os_error();
+
+/// Whether `error` says that another process kept the database to itself for longer than there was
+/// patience: nothing was changed, and the same may work later.
+pub fn is_locked(error: &Error) -> bool {
+    error.errno() == Some(LOCKED)
+}
+
+fn is_absent(path: &Path) -> bool {
+    matches!(path.symlink_metadata(), Err(absent) if absent.kind() == ErrorKind::NotFound)
 }
 
 /// Whether another process was in the way, so that the same may work later.
@@ -272,19 +308,5 @@ pub(super) fn missing(path: &Path) -> Error {
         format!("open database {}", path.display()),
         "db/schema says it exists, but it does not",
     )
-    .hint("restore it from a backup, or remove db/schema to start anew")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patience_ends_after_an_hour() {
-        assert_eq!((waited_ms(0), waited_ms(1), waited_ms(3)), (0, 1, 6));
-        assert_eq!(waited_ms(100), 5050);
-        assert_eq!(waited_ms(102), 5250);
-        let last = (0..).find(|tries| Duration::from_millis(waited_ms(*tries)) >= PATIENCE);
-        assert!(!pause(last.expect("waiting adds up"), PATIENCE));
-    }
+    .hint("restore it from a backup")
 }

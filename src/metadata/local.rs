@@ -8,6 +8,7 @@ use super::read::Reader;
 use super::rows::{Rowed, Rows};
 use crate::error::Result;
 use crate::store::StoreDir;
+use crate::wait::Interrupt;
 use std::path::Path;
 
 /// A local database, open for reading.
@@ -24,8 +25,17 @@ impl Local {
     /// # Errors
     /// As [`Reader::open`].
     pub fn open(state: &Path, store_dir: &StoreDir) -> Result<Option<Local>> {
+        Local::open_until(state, store_dir, &Interrupt::never())
+    }
+
+    /// Opens the database as [`Local::open`] does; `interrupt` ends every wait for others.
+    pub fn open_until(
+        state: &Path,
+        store_dir: &StoreDir,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Local>> {
         let names = Names::new(store_dir)?;
-        let reader = Reader::open(state)?;
+        let reader = Reader::open_until(state, interrupt)?;
         Ok(reader.map(|reader| Local { reader, names }))
     }
 
@@ -41,6 +51,7 @@ impl Rowed for Local {
             connection: self.reader.connection(),
             file: self.reader.path(),
             names: &self.names,
+            terms: self.reader.terms(),
             busy: None,
         }
     }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The big lock: shared by whoever uses the database, exclusive for a schema upgrade.
 
-use super::UNUSABLE;
+use super::way_out;
 use crate::error::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use crate::wait::{Hold, Interrupt, lock};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,9 +14,9 @@ pub(super) struct BigLock(File);
 
 impl BigLock {
     /// Takes the lock shared; waits, with a notice, while a schema upgrade runs.
-    pub(super) fn shared(state: &Path) -> Result<BigLock> {
+    pub(super) fn shared(state: &Path, interrupt: &Interrupt) -> Result<BigLock> {
         let path = state.join("db/big-lock");
-        let refused = |why: std::io::Error| Error::on("lock", &path, why).hint(UNUSABLE);
+        let refused = |why: std::io::Error| Error::on("lock", &path, why).hint(way_out(state));
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
@@ -27,30 +26,16 @@ impl BigLock {
             .mode(0o600)
             .open(&path)
             .map_err(refused)?;
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Err(Errno::WOULDBLOCK) => {
-                log::warn!(
-                    "waiting for the lock {}: the schema is being upgraded",
-                    path.display()
-                );
-                wait(&file).map_err(|errno| refused(errno.into()))?;
-            }
-            other => other.map_err(|errno| refused(errno.into()))?,
-        }
+        let name = "the lock of schema upgrades";
+        lock(&file, &path, Hold::Shared, name, interrupt).map_err(|why| match why.errno() {
+            Some(_) if interrupt.is_set() => why,
+            _ => why.hint(way_out(state)),
+        })?;
         Ok(BigLock(file))
     }
 
     /// Releases the lock.
     pub(super) fn release(self) {
         drop(self.0);
-    }
-}
-
-fn wait(file: &File) -> rustix::io::Result<()> {
-    loop {
-        match flock(file, FlockOperation::LockShared) {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
     }
 }

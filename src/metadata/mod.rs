@@ -14,13 +14,16 @@
 //! * `union`: the upper database and the lower store, asked as one store.
 //! * `source`: what can be asked of the metadata of a store.
 //! * `rows`, `columns`, `realisation`: the answers of one of Nix's databases, opened for either.
-//! * `local`: such a database as a source, for reading.
+//! * `local`: such a database as a source, for reading; `live`: for long, while others write it.
 //! * `upper`, `change`, `copy_up`, `order`: the upper database, for writing.
+//! * `asked`: what the lower said, for a change of the upper.
 //! * `held`: no database is open for reading and for writing in one process.
 //! * `graph`: all rows of the upper database at once, for who collects.
+//! * `terms`: how long others are waited for.
 //! * `recorded`: what verification asks of it beside.
 //! * `regular`: no file is opened that would keep its reader waiting, such as a fifo.
 
+mod asked;
 mod change;
 mod columns;
 mod copy_up;
@@ -28,6 +31,7 @@ mod database;
 mod directories;
 mod graph;
 mod held;
+mod live;
 mod local;
 mod lock;
 pub mod lower;
@@ -39,10 +43,13 @@ mod regular;
 mod rows;
 mod schema;
 mod source;
+mod terms;
 mod union;
 mod upper;
 
+pub use asked::Asked;
 pub use change::{Change, Registration, is_in_use};
+pub use database::is_locked;
 pub use directories::remove_ballast;
 pub use graph::Graph;
 pub use local::Local;
@@ -56,13 +63,14 @@ pub use upper::Upper;
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::wait::Interrupt;
 use database::{Database, PATIENCE};
 use lock::BigLock;
-use rustix::fs::{Access, AtFlags, CWD, Timespec, accessat};
-use rustix::thread::{NanosleepRelativeResult, nanosleep};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use schema::Version;
+use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
+use terms::Terms;
 
 /// What [`prepare_state`] found or made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,28 +109,30 @@ pub fn prepare_state(layout: &Layout) -> Result<Prepared> {
 }
 
 fn prepare_writable(state: &Path) -> Result<Prepared> {
-    let (prepared, database, lock) = open_writable(state, PATIENCE)?;
+    let terms = Terms::new(PATIENCE, &Interrupt::never());
+    let (prepared, database, lock) = open_writable(state, &terms)?;
+    directories::keep_ballast(state);
     drop(database);
     lock.release();
     Ok(prepared)
 }
 
 /// Opens the database, made if it is missing, under the big lock.
-fn open_writable(state: &Path, patience: Duration) -> Result<(Prepared, Database, BigLock)> {
+fn open_writable(state: &Path, terms: &Terms) -> Result<(Prepared, Database, BigLock)> {
     directories::create(state)?;
-    let lock = BigLock::shared(state)?;
+    let lock = BigLock::shared(state, &terms.interrupt)?;
     // Read again: a new database or an upgrade may have been finished before the lock was ours.
     let found = schema::read(state)?;
     found.refuse_others(state)?;
     let (prepared, database) = match found {
         Version::New => {
             // The shared lock suffices, as it does for Nix: several creators make the same tables.
-            let database = Database::create(state, patience)?;
+            let database = Database::create(state, terms)?;
             schema::write(state)?;
             (Prepared::Created, database)
         }
         _ => {
-            let database = Database::open(state, patience)?;
+            let database = Database::open(state, terms)?;
             database.check_core_tables()?;
             (Prepared::Present, database)
         }
@@ -141,22 +151,22 @@ fn use_as_it_is(state: &Path) -> Result<Prepared> {
 }
 
 /// The way out where the state cannot be used.
-const UNUSABLE: &str = "run as its owner, or add state=/DIR to the store URL";
+const UNUSABLE: &str = "run as its owner";
+
+/// The way out where the state cannot be made: another one would know nothing of what is in the upper.
+const UNMADE: &str = "run as its owner, or add state=/DIR to the store URL";
+
+/// Returns the way out where something cannot be made in `state`.
+fn way_out(state: &Path) -> &'static str {
+    match state.join("db/schema").symlink_metadata() {
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => UNMADE,
+        Ok(_) | Err(_) => UNUSABLE,
+    }
+}
 
 /// Tells whether this process may do `what` to `path`, with its effective ids.
 fn may(path: &Path, what: Access) -> bool {
     accessat(CWD, path, what, AtFlags::EACCESS).is_ok()
-}
-
-/// Waits for about `time`; a signal may end it early.
-fn nap(time: Duration) {
-    let time = Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(time.subsec_nanos()),
-    };
-    if let NanosleepRelativeResult::Err(errno) = nanosleep(&time) {
-        log::debug!("cannot wait: {errno}");
-    }
 }
 
 #[cfg(test)]

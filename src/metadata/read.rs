@@ -8,9 +8,11 @@
 use super::database::{self, failed};
 use super::held::{For, Held};
 use super::schema::{self, Version};
-use super::{UNUSABLE, database::check_core_tables, may, nap, regular};
+use super::terms::Terms;
+use super::{UNUSABLE, database::check_core_tables, may, regular};
 use crate::error::{Error, Kind, Result};
 use crate::store::percent;
+use crate::wait::Interrupt;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use rustix::fs::{Access, FlockOperation, fcntl_lock};
@@ -20,11 +22,10 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a process that writes is waited for, where there is no log that spares readers this.
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the header of a database says how it is to be read: 2 stands for a write-ahead log.
 const READ_VERSION: usize = 19;
@@ -47,6 +48,7 @@ enum Log {
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
+    terms: Terms,
     log: Log,
     /// Locked as by every reader of a database with a log. A process loses such locks with any
     /// descriptor of the file that it closes: this one closes last.
@@ -61,6 +63,13 @@ impl Reader {
     /// A database of another schema version, one that is missing although `db/schema` tells of it,
     /// one that is no database, and one that this user may not read.
     pub fn open(state: &Path) -> Result<Option<Reader>> {
+        Reader::open_until(state, &Interrupt::never())
+    }
+
+    /// Opens the database as [`Reader::open`] does; whatever is waited for, then and later, `interrupt`
+    /// ends it.
+    pub fn open_until(state: &Path, interrupt: &Interrupt) -> Result<Option<Reader>> {
+        let terms = Terms::new(PATIENCE, interrupt);
         let found = schema::read(state)?;
         found.refuse_others(state)?;
         let path = database::path(state);
@@ -72,7 +81,7 @@ impl Reader {
             // Told of in words of its own.
             Ok(false) | Err(_) => None,
         };
-        let (file, log) = open_shared(&path)?;
+        let (file, log) = open_shared(&path, &terms)?;
         let name = percent::encode(path.as_os_str().as_bytes(), b"/");
         let mode = match log {
             // Opened otherwise, SQLite would create the log and its index.
@@ -85,27 +94,39 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(format!("file:{name}?{mode}"), flags)
-            .map_err(|error| failed("open", &path, &error))?;
-        prepare(&connection, log).map_err(|error| failed("open", &path, &error))?;
+        let mut connection = Connection::open_with_flags(format!("file:{name}?{mode}"), flags)
+            .map_err(|error| failed("open", &path, &error, &terms))?;
+        prepare(&mut connection, &path, log, &terms)
+            .map_err(|error| failed("open", &path, &error, &terms))?;
         connection.set_prepared_statement_cache_capacity(database::STATEMENTS);
         // Without `db/schema` a database is being made, unless it has tables: then it has rows, which
         // stay valid.
-        if found == Version::New && database::has_no_core_table(&connection, &path)? {
+        if found == Version::New && database::has_no_core_table(&connection, &path, &terms)? {
             return Ok(None);
         }
-        check_core_tables(&connection, &path)?;
-        // One state of the database for all questions.
-        connection
-            .execute_batch("BEGIN")
-            .map_err(|error| failed("read", &path, &error))?;
-        Ok(Some(Reader {
+        check_core_tables(&connection, &path, &terms)?;
+        let reader = Reader {
             connection,
             path,
+            terms,
             log,
             file,
             _held: held,
-        }))
+        };
+        reader.begin()?;
+        Ok(Some(reader))
+    }
+
+    /// From now on all questions are about one state of the database, until [`Reader::rest`].
+    pub(super) fn begin(&self) -> Result<()> {
+        let begun = self.connection.execute_batch("BEGIN");
+        begun.map_err(|error| self.unread(&error))
+    }
+
+    /// Lets go of that state, so that whoever writes can empty his log.
+    pub(super) fn rest(&self) -> Result<()> {
+        let ended = self.connection.execute_batch("COMMIT");
+        ended.map_err(|error| self.unread(&error))
     }
 
     /// Returns the file.
@@ -116,6 +137,11 @@ impl Reader {
     /// Returns the connection, for questions that change nothing.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Returns on which terms others are waited for.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// Whether the store path `path` has a row.
@@ -181,7 +207,7 @@ impl Reader {
     }
 
     fn unread(&self, error: &rusqlite::Error) -> Error {
-        failed("read", &self.path, error)
+        failed("read", &self.path, error, &self.terms)
     }
 }
 
@@ -195,7 +221,7 @@ fn is_unwritten(path: &Path) -> bool {
 
 /// Opens the database file and takes the lock of a reader where a log is kept; without one, SQLite
 /// does so itself. Tells how the log is to be read.
-fn open_shared(path: &Path) -> Result<(File, Log)> {
+fn open_shared(path: &Path, terms: &Terms) -> Result<(File, Log)> {
     let file = regular::open(path).map_err(|why| match why.kind() {
         ErrorKind::NotFound if path.is_symlink() => {
             let why = "it is a symlink that leads nowhere";
@@ -208,18 +234,21 @@ fn open_shared(path: &Path) -> Result<(File, Log)> {
         return Ok((file, Log::Followed));
     }
     // Who keeps the database to himself may have a log without an index, or none yet.
-    share(&file, path)?;
+    share(&file, path, terms)?;
     let log = log_of(path)?;
     Ok((file, log))
 }
 
 /// Takes a shared lock, waiting for no longer than there is patience.
-fn share(file: &File, path: &Path) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+fn share(file: &File, path: &Path, terms: &Terms) -> Result<()> {
+    let mut turn = terms.turn(path);
     loop {
         match fcntl_lock(file, FlockOperation::NonBlockingLockShared) {
-            Err(Errno::AGAIN | Errno::ACCESS) if Instant::now() < end => nap(PAUSE),
+            Err(Errno::AGAIN | Errno::ACCESS) if turn.pause() => {}
             Err(Errno::AGAIN | Errno::ACCESS) => {
+                if let Some(interrupted) = terms.interrupted(path) {
+                    return Err(interrupted);
+                }
                 let what = format!("read database {}", path.display());
                 let why = "the database is locked: another process keeps it to itself";
                 return Err(Error::environment(what, why).hint("wait for it, or end it"));
@@ -231,8 +260,13 @@ fn share(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-fn prepare(connection: &Connection, log: Log) -> rusqlite::Result<()> {
-    connection.busy_timeout(PATIENCE)?;
+fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    log: Log,
+    terms: &Terms,
+) -> rusqlite::Result<()> {
+    database::be_patient(connection, path, terms)?;
     if log == Log::Left {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "locking_mode", "exclusive")?;

@@ -8,6 +8,7 @@ use super::columns::{self, Names, Parsed};
 use super::database::{failed, is_busy};
 use super::realisation::Realisation;
 use super::source::Source;
+use super::terms::Terms;
 use crate::error::{Error, Kind, Result};
 use crate::store::{HASH_PART_BYTES, ObjectName, Outputs, PathInfo, base32};
 use rusqlite::types::ValueRef;
@@ -59,6 +60,8 @@ pub(super) struct Rows<'a> {
     pub(super) connection: &'a Connection,
     pub(super) file: &'a Path,
     pub(super) names: &'a Names,
+    /// On which others were waited for.
+    pub(super) terms: &'a Terms,
     /// Set when another process was in the way, so that all can be done again.
     pub(super) busy: Option<&'a Cell<bool>>,
 }
@@ -256,7 +259,7 @@ impl<'a> Rows<'a> {
         if let Some(busy) = self.busy.filter(|_| is_busy(why)) {
             busy.set(true);
         }
-        failed(verb, self.file, why)
+        failed(verb, self.file, why, self.terms)
     }
 
     /// The error of a value that is not what its column holds.

@@ -5,8 +5,9 @@
 //! 10 finds them.
 
 use super::directories::set_mode;
-use super::{UNUSABLE, nap, regular};
+use super::{UNUSABLE, regular};
 use crate::error::{Error, Kind, Result};
+use crate::wait::nap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;

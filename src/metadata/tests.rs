@@ -3,11 +3,13 @@
 use super::*;
 use crate::error::Kind;
 use crate::layout::{LowerStore, Settings};
+use crate::wait::nap;
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A file that tells the test below that it is to prepare its working directory.
@@ -289,7 +291,8 @@ fn rows_go_as_nix_expects() {
 fn connections_have_nix_settings() {
     let scratch = Scratch::new();
     scratch.prepare().unwrap();
-    let database = Database::create(&scratch.state(), PATIENCE).unwrap();
+    let database =
+        Database::create(&scratch.state(), &Terms::new(PATIENCE, &Interrupt::never())).unwrap();
     let table = [
         ("foreign_keys", 1),
         ("synchronous", 1),
@@ -387,7 +390,7 @@ fn other_versions_are_refused() {
         (
             "10",
             Kind::Corrupt,
-            "db/schema says it exists, but it does not; restore it from a backup, or remove db/schema to start anew",
+            "db/schema says it exists, but it does not; restore it from a backup",
         ),
     ];
     for (text, kind, why) in table {
@@ -515,7 +518,7 @@ fn a_state_that_may_not_be_written_is_used_as_it_is() {
     set_mode(&scratch.path("db/db.sqlite"), 0o000);
     let error = prepare_as_nobody(scratch.layout()).unwrap_err().to_string();
     assert!(
-        error.ends_with("it may not be read; run as its owner, or add state=/DIR to the store URL"),
+        error.ends_with("it may not be read; run as its owner"),
         "{error}"
     );
     set_mode(&scratch.path("db"), 0o755);

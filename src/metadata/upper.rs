@@ -6,19 +6,20 @@
 
 use super::change::Change;
 use super::columns::Names;
-use super::database::{self, Database, PATIENCE, is_busy, pause};
-use super::held::{For, Held};
+use super::database::{self, Database, PATIENCE, is_busy};
 use super::lock::BigLock;
 use super::rows::{Rowed, Rows};
-use super::{UNUSABLE, may, open_writable};
+use super::terms::Terms;
+use super::{UNUSABLE, directories, may, open_writable};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::store::StoreDir;
+use crate::wait::Interrupt;
 use rusqlite::{Transaction, TransactionBehavior};
 use rustix::fs::Access;
 use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The upper database. While it is open, this process asks it through this value alone: a [`super::Local`]
 /// of the same database is refused.
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 pub struct Upper {
     database: Database,
     names: Names,
-    patience: Duration,
-    _held: Held,
     /// Goes last: an upgrade may begin once the database is closed.
     _lock: BigLock,
 }
@@ -49,31 +48,39 @@ impl Upper {
     /// A layout that is read-only or has no state, a state that this user may not write, a database
     /// of another schema, and one that is broken.
     pub fn open(layout: &Layout) -> Result<Upper> {
-        Upper::open_patient(layout, PATIENCE)
+        Upper::open_until(layout, &Interrupt::never())
     }
 
-    /// Opens the database as [`Upper::open`] does, and waits no longer than `patience` for other
+    /// Opens the database as [`Upper::open`] does; whatever is waited for, then and later, `interrupt`
+    /// ends it.
+    pub fn open_until(layout: &Layout, interrupt: &Interrupt) -> Result<Upper> {
+        Upper::open_patient(layout, PATIENCE, interrupt)
+    }
+
+    /// Opens the database as [`Upper::open_until`] does, and waits no longer than `patience` for other
     /// processes that write.
-    pub fn open_patient(layout: &Layout, patience: Duration) -> Result<Upper> {
+    pub fn open_patient(
+        layout: &Layout,
+        patience: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Upper> {
         let state = state_of(layout)?;
         let Some(store_dir) = StoreDir::new(&layout.store_dir) else {
             let what = format!("store directory {}", layout.store_dir.display());
             return Err(Error::usage(what, "it is not absolute"));
         };
         let names = Names::new(&store_dir)?;
-        let (_, database, lock) = open_writable(state, patience)?;
+        let (_, database, lock) = open_writable(state, &Terms::new(patience, interrupt))?;
         let directory = state.join("db");
         if !may(&directory, Access::READ_OK | Access::WRITE_OK) {
             let why = "the directory may not be written";
             return Err(Error::on("write database in", directory, why).hint(UNUSABLE));
         }
-        let held = Held::new(database.path(), For::Writing)?;
         database.prepare_to_write()?;
+        directories::keep_ballast(state);
         Ok(Upper {
             database,
             names,
-            patience,
-            _held: held,
             _lock: lock,
         })
     }
@@ -83,21 +90,32 @@ impl Upper {
         self.database.path()
     }
 
+    /// Waits until nobody else is about to write, as a change would, and changes nothing: for who must
+    /// not wait later.
+    pub fn wait_for_turn(&mut self) -> Result<()> {
+        self.write(|_| Ok(()))
+    }
+
+    /// From now on waits no longer than `patience` for other processes that write.
+    pub fn wait_no_longer_than(&mut self, patience: Duration) -> Result<()> {
+        let set = self.database.wait_no_longer_than(patience);
+        set.map_err(|why| database::failed("open", self.path(), &why, self.database.terms()))
+    }
+
     /// Makes one change: all that `change` did is there for everybody when this returns, or nothing
     /// of it if it, or the database, fails. While another process is in the way `change` is called
     /// again, and nothing of the call before is left.
     pub fn write<T>(&mut self, mut change: impl FnMut(&Change<'_>) -> Result<T>) -> Result<T> {
-        let began = Instant::now();
-        let mut tries = 0;
+        let mut turn = self.database.terms().turn(self.path());
         loop {
             match self.attempt(&mut change) {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Busy(error) => {
-                    if began.elapsed() >= self.patience || !pause(tries, self.patience) {
-                        return Err(error);
+                    if !turn.pause() {
+                        let interrupted = self.database.terms().interrupted(self.path());
+                        return Err(interrupted.unwrap_or(error));
                     }
-                    tries += 1;
                 }
             }
         }
@@ -106,7 +124,7 @@ impl Upper {
     fn attempt<T>(&self, change: &mut impl FnMut(&Change<'_>) -> Result<T>) -> Attempt<T> {
         let busy = Cell::new(false);
         let refused = |why: &rusqlite::Error| {
-            let error = database::failed("write", self.path(), why);
+            let error = database::failed("write", self.path(), why, self.database.terms());
             match is_busy(why) {
                 true => Attempt::Busy(error),
                 false => Attempt::Failed(error),
@@ -142,6 +160,7 @@ impl Rowed for Upper {
             connection: self.database.connection(),
             file: self.database.path(),
             names: &self.names,
+            terms: self.database.terms(),
             busy: None,
         }
     }

@@ -3,15 +3,18 @@
 use super::tests::Scratch;
 use super::*;
 use crate::error::Kind;
-use crate::store::{ObjectName, PathInfo, Sha256};
+use crate::metadata::prepare_state;
+use crate::store::{ObjectName, PathInfo, Sha256, StoreDir};
+use crate::wait::nap;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
+use std::time::Duration;
 
 /// Short enough for a test, and long enough for one pause or two.
 const SHORT: Duration = Duration::from_millis(20);
 
-fn object(number: u32) -> Registration {
+pub(super) fn object(number: u32) -> Registration {
     let name = ObjectName::parse(format!("{number:032}-x").as_bytes()).unwrap();
     Registration::new(PathInfo::new(name, Sha256([7; 32]), 1))
 }
@@ -39,7 +42,7 @@ fn another_writer_is_waited_for() {
 #[test]
 fn patience_ends_and_nothing_is_changed() {
     let scratch = Scratch::new();
-    let mut upper = Upper::open_patient(&scratch.layout(), SHORT).unwrap();
+    let mut upper = Upper::open_patient(&scratch.layout(), SHORT, &Interrupt::never()).unwrap();
     let holder = scratch.database();
     holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut called = 0;
@@ -105,6 +108,42 @@ fn no_upgrade_begins_while_it_is_open() {
     drop(lock);
     let error = waiter.join().unwrap().unwrap_err();
     assert!(error.to_string().contains("it has schema 11"), "{error}");
+}
+
+/// Refused before the file is opened: closing it again would cost the reader its locks.
+#[test]
+fn a_refused_writer_takes_no_lock_away() {
+    let scratch = Scratch::new();
+    drop(Upper::open(&scratch.layout()).unwrap());
+    let state = scratch.layout().state.unwrap();
+    let dir = StoreDir::new(Path::new("/nix/store")).unwrap();
+    let reader = crate::metadata::Local::open(&state, &dir).unwrap();
+    let locks = || {
+        let all = std::fs::read_to_string("/proc/locks").unwrap();
+        let own = format!(" {} ", std::process::id());
+        let inode =
+            std::os::unix::fs::MetadataExt::ino(&scratch.path("db/db.sqlite").metadata().unwrap());
+        let of_file = format!(":{inode} ");
+        all.lines()
+            .filter(|line| line.contains("POSIX") && line.contains(&own) && line.contains(&of_file))
+            .count()
+    };
+    let before = locks();
+    assert!(before > 0, "a reader has a lock");
+    for error in [
+        Upper::open(&scratch.layout()).map(drop).unwrap_err(),
+        prepare_state(&scratch.layout()).map(drop).unwrap_err(),
+    ] {
+        assert!(
+            error
+                .to_string()
+                .contains("open for reading in this process"),
+            "{error}"
+        );
+    }
+    assert_eq!(locks(), before);
+    drop(reader);
+    assert!(Upper::open(&scratch.layout()).is_ok());
 }
 
 /// Two that write at once both succeed, whatever the other does.

@@ -29,6 +29,8 @@ pub fn export(layout: &Layout, names: &BTreeSet<ObjectName>, out: impl Write) ->
         objects.insert(name.clone(), info);
     }
     metadata.finish()?;
+    // Who reads the stream may take his time.
+    drop(metadata);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let merged = rustix::fs::open(&layout.merged, flags, Mode::empty())
         .map_err(|why| Error::on("open merged directory", &layout.merged, why))?;

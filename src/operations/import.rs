@@ -3,19 +3,20 @@
 //!
 //! Invariant: what of a stream came whole is in the store, also if the rest of it is damaged.
 
-use super::Store;
 use super::add::{Made, Put, Watched, put_made};
+use super::{Store, Trust};
 use crate::error::Result;
 use crate::nar::{ExportReader, Restorer};
 use crate::store::{ObjectName, PathInfo};
 use std::io::Read;
 
 /// Puts the objects of `stream` into the store, in its order, and tells `done` of each. What they
-/// refer to must be valid, in the upper or the lower store. Their signatures are not asked for: the
-/// stream has none.
+/// refer to must be valid, in the upper or the lower store. The stream has no signatures: `trust` tells them,
+/// and whether they are asked for.
 pub fn import(
     store: &mut Store,
     stream: impl Read,
+    trust: &Trust,
     mut done: impl FnMut(&Store, &ObjectName, Put) -> Result<()>,
 ) -> Result<()> {
     let mut reader = ExportReader::new(stream, "export stream", store.dir().clone());
@@ -33,6 +34,7 @@ pub fn import(
         let mut info = PathInfo::new(exported.name, exported.nar_hash, exported.nar_size);
         info.references = exported.references;
         info.deriver = exported.deriver;
+        trust.sign(store.dir(), &mut info)?;
         let put = put_made(store, &info, &made)?;
         done(store, &info.name, put)?;
     }

@@ -11,6 +11,7 @@
 //! * `scan`: what an object is by what is in it.
 //! * `seal`: objects that somebody put in place by hand.
 //! * `sign`: signatures added to what is registered.
+//! * `trust`: whose signatures count.
 //! * `opened`: a store that is open for change.
 //! * `query`: what the metadata tells; nothing is changed.
 //! * `find_roots`: what keeps objects alive.
@@ -31,6 +32,7 @@ pub mod registration;
 mod scan;
 mod seal;
 mod sign;
+mod trust;
 pub mod verify;
 
 pub use export::export;
@@ -39,3 +41,4 @@ pub use import::import;
 pub use opened::{Store, read_file, store_dir};
 pub use seal::seal;
 pub use sign::{copy_up, sign};
+pub use trust::Trust;

@@ -47,8 +47,8 @@ impl Store {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let merged = rustix::fs::open(&layout.merged, flags, Mode::empty())
             .map_err(|why| Error::on("open merged directory", &layout.merged, why))?;
-        let upper = Upper::open(layout)?;
-        let metadata = Union::new(Some(upper), lower::open(layout)?);
+        let upper = Upper::open_until(layout, &interrupt)?;
+        let metadata = Union::new(Some(upper), lower::open_live(layout, &interrupt)?);
         let temp = match layout.state.as_deref() {
             Some(state) => TempRoots::open(state, &dir, interrupt.clone())?,
             None => TempRoots::none(),
@@ -110,14 +110,17 @@ impl Store {
         add_permanent_root(state, &self.dir, &self.temp, link, name)
     }
 
-    /// Makes one change of the upper database. The lower's metadata is given along.
+    /// Makes one change of the upper database. What the lower says of single objects is given along.
     pub fn write<T>(
         &mut self,
         mut change: impl FnMut(&Change<'_>, Option<&dyn Source>) -> Result<T>,
     ) -> Result<T> {
         let (upper, lower) = self.metadata.halves_mut();
         let upper = upper.ok_or_else(|| Error::usage("write", "the store has no database"))?;
-        upper.write(|within| change(within, lower))
+        match lower {
+            Some(lower) => upper.write_with(lower, |within, lower| change(within, Some(lower))),
+            None => upper.write(|within| change(within, None)),
+        }
     }
 
     /// Registers objects that are in place, together with the rows of the lower to which they

@@ -28,7 +28,8 @@ pub struct Wish {
     pub canonicalise: bool,
 }
 
-/// Writes what is registered of `names`, in their order, or of everything in the upper database.
+/// Writes what is registered of `names`, in their order, or of everything in the upper database:
+/// all of it, or nothing.
 pub fn dump(layout: &Layout, names: Option<&[ObjectName]>, mut out: impl Write) -> Result<()> {
     let dir = store_dir(layout)?;
     let metadata = open_union(layout)?;
@@ -36,17 +37,19 @@ pub fn dump(layout: &Layout, names: Option<&[ObjectName]>, mut out: impl Write) 
         (None, Some(upper)) => upper.all_valid()?.into_iter().collect(),
         _ => Vec::new(),
     };
+    // All of it before the first byte is written: a file with a part of a dump looks like a whole one.
+    // And who reads what is written may take his time, while nothing of the database is held.
+    let mut text = Vec::new();
     for name in names.unwrap_or(&everything) {
         let Some(info) = metadata.path_info(name)? else {
             return Err(not_valid(&dir, name));
         };
-        let mut text = Vec::new();
         Registration::of(&info, Form::WithHashes).write(&dir, &mut text);
-        out.write_all(&text)
-            .map_err(|why| Error::environment("write registrations", why))?;
     }
     metadata.finish()?;
-    out.flush()
+    drop(metadata);
+    out.write_all(&text)
+        .and_then(|()| out.flush())
         .map_err(|why| Error::environment("write registrations", why))
 }
 

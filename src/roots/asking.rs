@@ -5,8 +5,8 @@
 
 use super::gc_lock::GcLock;
 use super::socket;
-use super::wait::{Interrupt, Wait, nap};
 use crate::error::{Error, Result};
+use crate::wait::{Interrupt, Wait, nap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::io::{self, ErrorKind, Read, Write};

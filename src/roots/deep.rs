@@ -5,7 +5,7 @@
 //! object is near the start of its paths, so the path of a directory far enough above tells it.
 //! Invariant: what may be in an object and cannot be told is an error, never passed over.
 
-use super::wait::Interrupt;
+use crate::wait::Interrupt;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;

@@ -4,8 +4,8 @@
 //!
 //! Invariant: while it is held exclusively, no client that follows the protocol gains a root unseen.
 
-use super::wait::{Hold, Interrupt, lock, try_lock};
 use crate::error::{Error, Result};
+use crate::wait::{Hold, Interrupt, lock, try_lock};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,6 @@
 //! follows from it. Invariant: what could not be read is an error or told, never "no roots"; and
 //! nobody waits without a notice, or where a signal could not end the wait.
 //!
-//! * `wait`: waiting for locks and answers.
 //! * `gc_lock`: the lock of collectors.
 //! * `temp`: this process's temporary roots; `asking`: how a running collector is told of them;
 //!   `others`: those of all processes.
@@ -30,8 +29,8 @@ mod socket;
 mod spelling;
 mod temp;
 mod tmp_dir;
-mod wait;
 
+pub use crate::wait::Interrupt;
 pub use gc_lock::GcLock;
 pub use link::{add_indirect_root, add_permanent_root};
 pub use others::{find_temp_roots, list_temp_roots};
@@ -43,7 +42,6 @@ pub use runtime::{StoreDirs, find_runtime_roots};
 pub use server::GcServer;
 pub use temp::TempRoots;
 pub use tmp_dir::{TmpDir, is_in_use, lock_abandoned};
-pub use wait::Interrupt;
 
 use crate::store::{HASH_PART_BYTES, ObjectName};
 use std::fmt;

@@ -5,10 +5,10 @@
 //! path is an error, since nobody knows what it meant to keep.
 
 use super::temp::remove_and_mark;
-use super::wait::{Hold, try_lock};
 use super::{HashPart, Root, Stale};
 use crate::error::{Error, Kind, Result};
 use crate::store::{ObjectName, StoreDir};
+use crate::wait::{Hold, try_lock};
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

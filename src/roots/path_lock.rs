@@ -5,9 +5,9 @@
 //! marks it, for those that wait with it open. Several are taken in the order of their names.
 
 use super::temp::{GONE, leads_to, remove_and_mark};
-use super::wait::{Hold, Interrupt, lock, try_lock};
 use crate::error::{Error, Result};
 use crate::store::ObjectName;
+use crate::wait::{Hold, Interrupt, lock, try_lock};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};

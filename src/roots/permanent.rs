@@ -6,9 +6,9 @@
 
 use super::Root;
 use super::spelling::object_of;
-use super::wait::Interrupt;
 use crate::error::{Error, Result};
 use crate::store::{ObjectName, StoreDir, path};
+use crate::wait::Interrupt;
 use std::collections::BTreeSet;
 use std::fs::{self, FileType};
 use std::io::{self, ErrorKind};

@@ -5,9 +5,9 @@
 
 use super::others::RECORD_MAX_BYTES;
 use super::socket;
-use super::wait::Interrupt;
 use crate::error::{Error, Result};
 use crate::store::{ObjectName, StoreDir};
+use crate::wait::Interrupt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::collections::BTreeSet;

@@ -7,9 +7,9 @@
 use super::Root;
 use super::deep::path_above;
 use super::spelling::{object_used, scan};
-use super::wait::Interrupt;
 use crate::error::{Error, Result};
 use crate::store::{ObjectName, StoreDir};
+use crate::wait::Interrupt;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -7,10 +7,10 @@
 
 use super::gc_lock::GcLock;
 use super::protected::Protected;
-use super::wait::nap;
 use super::{HashPart, socket};
 use crate::error::{Error, Result};
 use crate::store::StoreDir;
+use crate::wait::nap;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::ffi::OsStr;

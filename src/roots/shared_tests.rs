@@ -76,6 +76,6 @@ pub(super) fn until(done: impl Fn() -> bool) {
     let limit = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < limit, "it never happens");
-        super::wait::nap(Duration::from_millis(1));
+        crate::wait::nap(Duration::from_millis(1));
     }
 }

@@ -7,9 +7,9 @@
 
 use super::asking::Caller;
 use super::gc_lock::REFUSED;
-use super::wait::{Hold, Interrupt, lock, try_lock};
 use crate::error::{Error, Result};
 use crate::store::{ObjectName, StoreDir};
+use crate::wait::{Hold, Interrupt, lock, try_lock};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -3,8 +3,8 @@
 //!
 //! Invariant: as long as one is in use, its directory is locked, by which collectors leave it alone.
 
-use super::wait::{Hold, try_lock};
 use crate::error::{Error, Result};
+use crate::wait::{Hold, try_lock};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

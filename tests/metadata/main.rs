@@ -16,3 +16,5 @@ mod rows;
 mod sequences;
 #[path = "../common/skip.rs"]
 mod skip;
+mod trusted;
+mod waiting;

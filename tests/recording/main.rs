@@ -10,6 +10,7 @@ mod common;
 
 mod completed;
 mod ending;
+mod locked;
 mod refused;
 mod unfinished;
 mod world;

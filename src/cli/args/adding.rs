@@ -109,6 +109,12 @@ impl AddArgs {
 pub(in crate::cli) struct ImportArgs {
     #[command(flatten)]
     pub(in crate::cli) at: RootedArgs,
+    /// Takes signatures of the objects, which a stream has none of, from what path-info --json prints
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) signatures: Option<PathBuf>,
+    /// Public keys whose signatures count where the store URL says require-sigs=true
+    #[arg(long, value_name = "KEYS", default_value = "")]
+    pub(in crate::cli) trusted_public_keys: String,
 }
 
 /// Writes objects to standard output, as a stream that `import` takes

@@ -8,15 +8,19 @@
 //! that). Where the store is mounted read-only that fails, and nothing moves.
 
 pub mod daemon;
+mod unmade;
 
+use super::live::Live;
 use super::source::Source;
 use super::{Local, Union};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, LowerStore};
 use crate::store::{ObjectName, Outputs, PathInfo, StoreDir};
+use crate::wait::Interrupt;
 use daemon::{Daemon, Patience};
 use std::collections::BTreeSet;
 use std::path::Path;
+use unmade::Unmade;
 
 /// A part of a lower store that says nothing.
 #[derive(Debug)]
@@ -33,19 +37,35 @@ pub enum Gap<'a> {
 
 /// Opens the metadata of the lower store of `layout`; `None` if the layout tells none.
 ///
-/// A store whose database has not been made yet has no valid object: Nix too would find none, after
-/// it had made the database, and whatever files there are belong to nobody. Under `read-only=true` Nix
-/// does not make it, and fails.
+/// A store whose database has not been made yet has no valid object, if it has no object at all: Nix too
+/// would find none, after it had made the database. Of those that are there anyhow nothing is known, and
+/// asking about them is an error. Under `read-only=true` Nix does not make it, and fails.
 ///
 /// # Errors
 /// A part that cannot be asked is an error for the whole, never a store with fewer objects.
 ///
 /// A daemon is not asked for anything yet: what the upper knows is known also while it is away.
 pub fn open(layout: &Layout) -> Result<Option<Box<dyn Source>>> {
-    open_as(layout, Daemons::Later, &mut |gap| match gap {
+    open_as(layout, &How::default(), &mut refuse)
+}
+
+/// Opens the metadata of the lower store as [`open`] does, for who works with it for long: each question
+/// is about what is so when it is asked, and no log of the lower grows meanwhile. Whatever is waited for,
+/// then and at a question, `interrupt` ends it.
+pub fn open_live(layout: &Layout, interrupt: &Interrupt) -> Result<Option<Box<dyn Source>>> {
+    let how = How {
+        live: true,
+        interrupt: interrupt.clone(),
+        ..How::default()
+    };
+    open_as(layout, &how, &mut refuse)
+}
+
+fn refuse(gap: Gap<'_>) -> Result<()> {
+    match gap {
         Gap::Untold(_) | Gap::NoDatabase(_) => Ok(()),
         Gap::Unreadable(_, why) | Gap::Unreachable(_, why) => Err(why),
-    })
+    }
 }
 
 /// Opens the metadata of the lower store of `layout` as far as possible, daemons included, which
@@ -55,25 +75,47 @@ pub fn open_possible(
     patience: Patience,
     missing: &mut dyn FnMut(Gap<'_>),
 ) -> Result<Option<Box<dyn Source>>> {
-    open_as(layout, Daemons::Now(patience), &mut |gap| {
+    let how = How {
+        possible: true,
+        patience,
+        ..How::default()
+    };
+    open_as(layout, &how, &mut |gap| {
         missing(gap);
         Ok(())
     })
 }
 
-/// When daemons are connected to.
-#[derive(Debug, Clone, Copy)]
-enum Daemons {
-    /// At the first question.
-    Later,
-    /// Here, with this patience.
-    Now(Patience),
+/// How a source is opened.
+#[derive(Debug, Default)]
+struct How {
+    /// Whether all is known of it that can be: daemons are connected to at once, and not at the first
+    /// question; and what has no database is told, and not asked further.
+    possible: bool,
+    /// Whether each question is about what is so when it is asked.
+    live: bool,
+    /// That which daemons get.
+    patience: Patience,
+    /// What ends all waits.
+    interrupt: Interrupt,
+}
+
+impl How {
+    fn local(&self, state: &Path, dir: &StoreDir) -> Result<Option<Box<dyn Source>>> {
+        fn boxed(source: impl Source + 'static) -> Box<dyn Source> {
+            Box::new(source)
+        }
+        match self.live {
+            true => Ok(Live::open(state, dir, &self.interrupt)?.map(boxed)),
+            false => Ok(Local::open_until(state, dir, &self.interrupt)?.map(boxed)),
+        }
+    }
 }
 
 /// Goes on without what `missing` takes for a gap that may be.
 fn open_as(
     layout: &Layout,
-    daemons: Daemons,
+    how: &How,
     missing: &mut dyn FnMut(Gap<'_>) -> Result<()>,
 ) -> Result<Option<Box<dyn Source>>> {
     match &layout.lower_store {
@@ -82,21 +124,23 @@ fn open_as(
             Ok(None)
         }
         LowerStore::Local { state, read_only } => {
-            match store_dir(layout).and_then(|dir| Local::open(state, &dir)) {
-                Ok(Some(local)) => return Ok(Some(Box::new(local))),
+            match store_dir(layout).and_then(|dir| how.local(state, &dir)) {
+                Ok(Some(local)) => return Ok(Some(local)),
                 Ok(None) if *read_only => missing(Gap::Unreadable(state, no_database(state)))?,
-                Ok(None) => missing(Gap::NoDatabase(state))?,
+                Ok(None) => {
+                    missing(Gap::NoDatabase(state))?;
+                    if !how.possible {
+                        return Ok(Some(Box::new(Unmade::new(&layout.lower, state))));
+                    }
+                }
                 Err(why) => missing(Gap::Unreadable(state, why))?,
             }
             Ok(Some(Box::new(Nothing)))
         }
         LowerStore::Daemon { socket } => {
-            let patience = match daemons {
-                Daemons::Later => Patience::default(),
-                Daemons::Now(patience) => patience,
-            };
-            let daemon = Daemon::new(socket, store_dir(layout)?, patience);
-            if matches!(daemons, Daemons::Now(_))
+            let daemon = Daemon::new(socket, store_dir(layout)?, how.patience);
+            let daemon = daemon.until(&how.interrupt);
+            if how.possible
                 && let Err(why) = daemon.connect()
             {
                 missing(Gap::Unreachable(socket, why))?;
@@ -104,7 +148,7 @@ fn open_as(
             }
             Ok(Some(Box::new(daemon)))
         }
-        LowerStore::Overlay(inner) => overlay(layout, inner, daemons, missing).map(Some),
+        LowerStore::Overlay(inner) => overlay(layout, inner, how, missing).map(Some),
     }
 }
 
@@ -122,7 +166,7 @@ fn no_database(state: &Path) -> Error {
 fn overlay(
     layout: &Layout,
     inner: &Layout,
-    daemons: Daemons,
+    how: &How,
     missing: &mut dyn FnMut(Gap<'_>) -> Result<()>,
 ) -> Result<Box<dyn Source>> {
     let dir = store_dir(inner)?;
@@ -135,16 +179,38 @@ fn overlay(
         missing(Gap::Unreachable(&inner.merged, why))?;
         return Ok(Box::new(Nothing));
     }
+    match how.live {
+        true => halves(
+            |state| Live::open(state, &dir, &how.interrupt),
+            inner,
+            how,
+            missing,
+        ),
+        false => halves(
+            |state| Local::open_until(state, &dir, &how.interrupt),
+            inner,
+            how,
+            missing,
+        ),
+    }
+}
+
+fn halves<U: Source + 'static>(
+    open: impl Fn(&Path) -> Result<Option<U>>,
+    inner: &Layout,
+    how: &How,
+    missing: &mut dyn FnMut(Gap<'_>) -> Result<()>,
+) -> Result<Box<dyn Source>> {
     let mut upper = None;
     match inner.state.as_deref() {
         None => missing(Gap::Untold(&inner.merged))?,
-        Some(state) => match Local::open(state, &dir) {
+        Some(state) => match open(state) {
             // An overlay store whose database has not been made shows its lower store's objects.
             Ok(found) => upper = found,
             Err(why) => missing(Gap::Unreadable(state, why))?,
         },
     }
-    let lower = open_as(inner, daemons, missing)?;
+    let lower = open_as(inner, how, missing)?;
     Ok(Box::new(Union::new(upper, lower)))
 }
 

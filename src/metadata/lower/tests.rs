@@ -188,6 +188,51 @@ fn stores_without_a_database_have_no_objects() {
     );
 }
 
+/// Where there are objects nobody knows whether they are valid: that is never "no".
+#[test]
+fn objects_without_a_database_are_unknown() {
+    let stores = Stores::new();
+    let url = stores.over("one", &stores.path("low").display().to_string());
+    let layout = stores.layout(&url);
+    let directory = stores.path("low/nix/store");
+    fs::create_dir_all(directory.join(".links")).unwrap();
+    for live in [false, true] {
+        let opened = match live {
+            true => open_live(&layout, &Interrupt::never()),
+            false => open(&layout),
+        };
+        let source = opened.unwrap().unwrap();
+        let (there, absent) = (object("there"), object("ab"));
+        assert_eq!(source.all_valid(), Ok(BTreeSet::new()));
+        assert_eq!(source.is_valid(&there), Ok(false));
+        fs::write(directory.join(there.as_str()), "").unwrap();
+        assert_eq!(source.is_valid(&absent), Ok(false));
+        assert_eq!(source.path_info(&absent), Ok(None));
+        assert_eq!(source.outputs(&absent), Ok(Outputs::new()));
+        let errors = [
+            source.is_valid(&there).unwrap_err(),
+            source.path_info(&there).unwrap_err(),
+            source.outputs(&there).unwrap_err(),
+            source.all_valid().unwrap_err(),
+            source.referrers(&absent).unwrap_err(),
+            source.valid_derivers(&absent).unwrap_err(),
+            source.with_hash_part(absent.hash_part()).unwrap_err(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(
+                text.contains("low/nix/var/nix: it has no database")
+                    && text.contains(there.as_str())
+                    && text.contains("; name its state directory"),
+                "{text}"
+            );
+            assert_eq!(error.kind().exit_code(), 3);
+        }
+        fs::remove_file(directory.join(there.as_str())).unwrap();
+    }
+    assert!(!stores.path("low/nix/var").try_exists().unwrap());
+}
+
 /// Where nobody may make one, as Nix has it, it is missed: the disk that it lies on is not mounted.
 #[test]
 fn a_read_only_store_without_a_database_is_an_error() {

@@ -9,7 +9,7 @@ use super::reading::{self, Object};
 use super::{Recorder, has};
 use crate::backend::mountid::MountId;
 use crate::error::{Error, Result};
-use crate::metadata::{Registration, Source, Upper, lower};
+use crate::metadata::{Asked, Registration, Source, Upper, is_locked, lower};
 use crate::roots::{PathLocks, TempRoots};
 use crate::store::ObjectName;
 use std::collections::BTreeSet;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long others that write to the database are waited for. Nix waits for an hour, and holds
 /// nothing of the view meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long they are waited for while objects are locked, which holds the view.
+const IN_PASSING: Duration = Duration::from_millis(20);
 
 /// What is true of an object of a batch, now that it is locked.
 enum Now {
@@ -30,7 +33,7 @@ enum Now {
 impl Recorder {
     /// Fails where the database cannot be written; to be asked before anything is read for it.
     pub(super) fn writable(&self) -> Result<()> {
-        Upper::open_patient(&self.layout, PATIENCE).map(drop)
+        Upper::open_patient(&self.layout, PATIENCE, &self.interrupt).map(drop)
     }
 
     /// Registers what can be of `batch`; returns what is valid then. The rest is put off.
@@ -41,19 +44,22 @@ impl Recorder {
         if batch.names().is_empty() {
             return Ok(Vec::new());
         }
-        let mut upper = Upper::open_patient(&self.layout, PATIENCE)?;
+        let mut upper = Upper::open_patient(&self.layout, PATIENCE, &self.interrupt)?;
         let temp = TempRoots::open(&state, &self.dir, self.interrupt.clone())?;
         for name in batch.needed() {
             temp.add(&name)?;
         }
-        let lower = lower::open(&self.layout)?;
+        // From the first lock on the view is held: what may take its time comes before.
+        let lower = self.asked(&batch, &upper)?;
+        upper.wait_for_turn()?;
+        upper.wait_no_longer_than(IN_PASSING)?;
         let locks = self.lock(&mut batch)?;
         let mut valid = Vec::new();
         for name in batch.names() {
             let Some(object) = batch.get(&name) else {
                 continue;
             };
-            match self.now(object, &upper, lower.as_deref())? {
+            match self.now(object, &upper, lower.as_ref())? {
                 Now::Ready => {}
                 Now::Valid => valid.push(name),
                 Now::Changed(why) => {
@@ -64,11 +70,27 @@ impl Recorder {
             }
         }
         self.interrupt.check("record objects")?;
-        valid.extend(self.write(&mut upper, lower.as_deref(), &batch)?);
+        valid.extend(self.write(&mut upper, lower.as_ref(), &batch)?);
         let locked = locks.iter().map(|(name, _)| name.clone()).collect();
         drop(locks);
         self.pass_over_locks(&locked)?;
         Ok(valid)
+    }
+
+    /// Asks the lower about all that is to be known of it while the objects are locked.
+    fn asked(&self, batch: &Batch, upper: &Upper) -> Result<Option<Asked>> {
+        let Some(lower) = lower::open_live(&self.layout, &self.interrupt)? else {
+            return Ok(None);
+        };
+        let mut names: BTreeSet<ObjectName> = batch.names().into_iter().collect();
+        for other in batch.needed() {
+            if !upper.is_valid(&other)? {
+                names.insert(other);
+            }
+        }
+        let asked = Asked::default();
+        asked.ask(names, upper, lower.as_ref())?;
+        Ok(Some(asked))
     }
 
     /// Locks the objects; those that others have locked are put off.
@@ -100,7 +122,7 @@ impl Recorder {
         Ok(locks)
     }
 
-    fn now(&self, object: &Object, upper: &Upper, lower: Option<&dyn Source>) -> Result<Now> {
+    fn now(&self, object: &Object, upper: &Upper, lower: Option<&Asked>) -> Result<Now> {
         let name = &object.info.name;
         if upper.is_valid(name)? {
             return Ok(Now::Valid);
@@ -126,12 +148,16 @@ impl Recorder {
     fn write(
         &mut self,
         upper: &mut Upper,
-        lower: Option<&dyn Source>,
+        lower: Option<&Asked>,
         batch: &Batch,
     ) -> Result<Vec<ObjectName>> {
         let Err(why) = register(upper, lower, &batch.all()) else {
             return Ok(batch.names());
         };
+        if is_locked(&why) {
+            // Later, when nothing of the view is held.
+            return Err(why);
+        }
         log::debug!("one by one: {why}");
         let mut registered = Vec::new();
         for name in batch.names() {
@@ -166,7 +192,7 @@ impl Recorder {
     }
 }
 
-fn register(upper: &mut Upper, lower: Option<&dyn Source>, objects: &[&Object]) -> Result<()> {
+fn register(upper: &mut Upper, lower: Option<&Asked>, objects: &[&Object]) -> Result<()> {
     let batch: Vec<Registration> = objects
         .iter()
         .map(|object| Registration {

@@ -179,7 +179,7 @@ fn a_full_socket_is_not_waited_for_for_ever() {
     let mut waiting = Vec::new();
     let full = loop {
         let address = place.path("full");
-        match socket::connect(&address, &patience) {
+        match socket::connect(&address, &patience, &Interrupt::never()) {
             Ok(stream) => waiting.push(stream),
             Err(why) => break why,
         }

@@ -296,6 +296,41 @@ fn drips(peer: &mut Peer, piece: &[u8]) {
     }
 }
 
+/// Each string and each list is within its limits, but not all of them together.
+#[test]
+fn an_answer_has_a_limit_as_a_whole() {
+    let served = Served::by(move |listener| {
+        for _ in 0..2 {
+            let mut peer = next(listener);
+            peer.greet(NOW);
+            peer.answers(&is_valid(), &answer().number(1));
+            peer.expects(&Message::of(23));
+            let text = Message::default().string(&path("a"));
+            let mut says = answer().number(1 << 14).bytes().to_vec();
+            for _ in 0..1 << 14 {
+                says.extend_from_slice(text.bytes());
+            }
+            // The client may hang up before it has all of it.
+            drop(peer.0.write_all(&says));
+        }
+    });
+    let patience = |bytes| Patience {
+        bytes,
+        ..Patience::default()
+    };
+    let daemon = Daemon::new(&served.socket(), dir(), patience(1 << 18));
+    assert_eq!(daemon.is_valid(&object("a")), Ok(true));
+    let error = daemon.all_valid().unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    let text = error.to_string();
+    assert!(text.contains("more than 262144 bytes"), "{text}");
+    // Each question begins anew.
+    let daemon = Daemon::new(&served.socket(), dir(), patience(1 << 21));
+    assert_eq!(daemon.is_valid(&object("a")), Ok(true));
+    assert_eq!(daemon.all_valid(), Ok([object("a")].into()));
+    served.end();
+}
+
 #[test]
 fn an_answer_byte_by_byte_comes_to_an_end() {
     let served = Served::by(|listener| {

@@ -21,11 +21,15 @@ pub use wire::Failure;
 use crate::error::{Error, Kind, Result};
 use crate::metadata::Source;
 use crate::store::{HASH_PART_BYTES, ObjectName, Outputs, PathInfo, StoreDir, base32};
+use crate::wait::Interrupt;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use socket::Unreachable;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+const INTERRUPTED: i32 = Errno::INTR.raw_os_error();
 
 /// The metadata of the store behind a daemon.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub struct Daemon {
     socket: PathBuf,
     dir: StoreDir,
     patience: Patience,
+    interrupt: Interrupt,
     held: Mutex<Held>,
 }
 
@@ -52,8 +57,16 @@ impl Daemon {
             socket: socket.to_owned(),
             dir,
             patience,
+            interrupt: Interrupt::never(),
             held: Mutex::default(),
         }
+    }
+
+    /// Has `interrupt` end every wait for it.
+    #[must_use]
+    pub fn until(mut self, interrupt: &Interrupt) -> Daemon {
+        self.interrupt = interrupt.clone();
+        self
     }
 
     /// Connects, if that has not been done.
@@ -151,7 +164,7 @@ impl Daemon {
     }
 
     fn greeted(&self, doing: &str) -> Result<Connection<Limited>> {
-        let stream = socket::connect(&self.socket, &self.patience)
+        let stream = socket::connect(&self.socket, &self.patience, &self.interrupt)
             .map_err(|why| self.unreachable(doing, why))?;
         Connection::greet(stream).map_err(|failure| match failure {
             // It hangs up on whom it does not want to serve.
@@ -170,6 +183,7 @@ impl Daemon {
             Unreachable::Forbidden(why) => self
                 .error(Kind::Environment, doing, why)
                 .hint("run as a user who may write to the socket and search its directories"),
+            Unreachable::Interrupted => self.explain(doing, Failure::Interrupted),
             Unreachable::Full => self
                 .error(Kind::Environment, doing, "it takes no connection")
                 .hint("it is overloaded or hangs: see its log, or restart it"),
@@ -185,6 +199,7 @@ impl Daemon {
             Failure::Closed => of_machine("it closed the connection").hint("see its log; do it again"),
             Failure::CutOff => of_machine("it closed the connection in the middle of the answer")
                 .hint("see its log; do it again"),
+            Failure::Interrupted => of_machine("interrupted").caused_by(INTERRUPTED),
             Failure::Silent => of_machine("it does not answer")
                 .hint("it is overloaded, waits for a lock, or hangs: see its log"),
             Failure::Endless => of_machine("its answer does not come to an end")

@@ -4,7 +4,8 @@
 //! Invariant: no system call on the socket waits for longer than was allowed, and all of them
 //! together wait for no longer than a question may take.
 
-use super::wire::Failure;
+use super::wire::{Failure, Stop, stopped};
+use crate::wait::{Interrupt, NOTICE};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -30,7 +31,17 @@ pub struct Patience {
     /// byte by byte ends too; so for the greeting, and for each [`NAR_PIECE`] of a NAR. What is
     /// done between the waits does not count.
     pub question: Duration,
+    /// For so many bytes of an answer, with all that comes before it: each list and each string in it
+    /// has a limit of its own, but there may be many.
+    pub bytes: u64,
 }
+
+/// Room for some six million store paths.
+const ANSWER_BYTES: u64 = 512 << 20;
+
+/// How long one system call waits before it is seen whether it is to end: not every signal reaches
+/// the thread that waits.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A NAR may be of any size: the time of a question is for so much of it, in bytes.
 pub const NAR_PIECE: usize = 64 << 10;
@@ -42,6 +53,7 @@ impl Default for Patience {
             send: Duration::from_secs(30),
             answer: Duration::from_secs(120),
             question: Duration::from_secs(600),
+            bytes: ANSWER_BYTES,
         }
     }
 }
@@ -54,6 +66,7 @@ impl Patience {
             send: Duration::from_secs(5),
             answer: Duration::from_secs(5),
             question: Duration::from_secs(20),
+            bytes: ANSWER_BYTES,
         }
     }
 }
@@ -67,6 +80,8 @@ pub(super) enum Unreachable {
     Forbidden(io::Error),
     /// Whoever listens takes no connection in time.
     Full,
+    /// Whoever waits was told to end.
+    Interrupted,
     /// Anything else.
     Other(io::Error),
 }
@@ -83,22 +98,27 @@ impl From<Errno> for Unreachable {
 }
 
 /// Connects to the socket at `path`.
-pub(super) fn connect(path: &Path, patience: &Patience) -> Result<Limited, Unreachable> {
+pub(super) fn connect(
+    path: &Path,
+    patience: &Patience,
+    interrupt: &Interrupt,
+) -> Result<Limited, Unreachable> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    // The limit on sending is that on connecting too.
-    set_socket_timeout(&socket, Timeout::Send, Some(patience.connect))?;
     let (address, directory) = address(path)?;
-    connect_to(&socket, &address)?;
+    let mut watch = Watch::new(path, interrupt);
+    connect_to(&socket, &address, patience.connect, &mut watch)?;
     drop(directory);
     Ok(Limited {
         stream: UnixStream::from(socket),
         patience: *patience,
         left: patience.question,
+        bytes_left: patience.bytes,
+        watch,
     })
 }
 
@@ -109,12 +129,44 @@ pub struct Limited {
     patience: Patience,
     /// For how long it may still be waited.
     left: Duration,
+    /// How much may still come.
+    bytes_left: u64,
+    watch: Watch,
+}
+
+/// What happens beside a wait: it is told of once, and may be told to end.
+#[derive(Debug)]
+struct Watch {
+    socket: PathBuf,
+    interrupt: Interrupt,
+    told: bool,
+}
+
+impl Watch {
+    fn new(socket: &Path, interrupt: &Interrupt) -> Watch {
+        Watch {
+            socket: socket.to_owned(),
+            interrupt: interrupt.clone(),
+            told: false,
+        }
+    }
+
+    /// Answers whether a wait that has lasted for `waited` is to end.
+    fn is_over(&mut self, waited: Duration) -> bool {
+        if !self.told && waited >= NOTICE {
+            self.told = true;
+            let socket = self.socket.as_os_str().as_encoded_bytes().escape_ascii();
+            log::warn!("waiting for the daemon at {socket}, which does not answer yet...");
+        }
+        self.interrupt.is_set()
+    }
 }
 
 impl Limited {
     /// Begins the time of a question.
     pub(super) fn begin(&mut self) {
         self.left = self.patience.question;
+        self.bytes_left = self.patience.bytes;
     }
 
     /// Tells the other side that nothing more will be asked.
@@ -128,29 +180,48 @@ impl Limited {
         &mut self,
         which: Timeout,
         most: Duration,
-        act: impl FnOnce(&mut UnixStream) -> io::Result<T>,
+        mut act: impl FnMut(&mut UnixStream) -> io::Result<T>,
     ) -> io::Result<T> {
-        if self.left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        set_socket_timeout(&self.stream, which, Some(most.min(self.left)))?;
-        let begin = Instant::now();
-        let done = act(&mut self.stream);
-        self.left = self.left.saturating_sub(begin.elapsed());
-        match done {
-            Err(why) if why.kind() == ErrorKind::WouldBlock && self.left.is_zero() => {
-                Err(ErrorKind::TimedOut.into())
+        let mut waited = Duration::ZERO;
+        loop {
+            if self.left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
             }
-            done => done,
+            if self.watch.is_over(waited) {
+                return Err(stopped(Stop::Interrupted));
+            }
+            // The kernel takes 0 for no limit.
+            let slice = SLICE.min(most.saturating_sub(waited)).min(self.left);
+            let slice = slice.max(Duration::from_micros(1));
+            set_socket_timeout(&self.stream, which, Some(slice))?;
+            let begin = Instant::now();
+            let done = act(&mut self.stream);
+            let elapsed = begin.elapsed();
+            self.left = self.left.saturating_sub(elapsed);
+            waited += elapsed;
+            match done {
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) if why.kind() != ErrorKind::WouldBlock => return Err(why),
+                Err(why) if waited >= most && !self.left.is_zero() => return Err(why),
+                Err(_) => {}
+                Ok(done) => return Ok(done),
+            }
         }
     }
 }
 
 impl Read for Limited {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.wait(Timeout::Recv, self.patience.answer, |stream| {
-            stream.read(bytes)
-        })
+        if self.bytes_left == 0 {
+            return Err(stopped(Stop::TooMuch(self.patience.bytes)));
+        }
+        let most =
+            usize::try_from(self.bytes_left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let count = self.wait(Timeout::Recv, self.patience.answer, |stream| {
+            stream.read(&mut bytes[..most])
+        })?;
+        self.bytes_left = self.bytes_left.saturating_sub(count as u64);
+        Ok(count)
     }
 }
 
@@ -166,11 +237,27 @@ impl Write for Limited {
     }
 }
 
-fn connect_to(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Result<()> {
+/// Connects within the time `most`: a daemon whose queue is full may take it a little later.
+fn connect_to(
+    socket: &OwnedFd,
+    address: &SocketAddrUnix,
+    most: Duration,
+    watch: &mut Watch,
+) -> Result<(), Unreachable> {
+    let begin = Instant::now();
     loop {
+        let waited = begin.elapsed();
+        if watch.is_over(waited) {
+            return Err(Unreachable::Interrupted);
+        }
+        // The limit on sending is that on connecting too.
+        let slice = SLICE.min(most.saturating_sub(waited));
+        let slice = slice.max(Duration::from_micros(1));
+        set_socket_timeout(socket, Timeout::Send, Some(slice))?;
         match rustix::net::connect(socket, address) {
             Err(Errno::INTR) => {}
-            other => return other,
+            Err(Errno::AGAIN) if begin.elapsed() < most => {}
+            other => return Ok(other?),
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum Failure {
     CutOff,
     /// Nothing came, or could be sent, for as long as there is patience.
     Silent,
+    /// Whoever waits was told to end.
+    Interrupted,
     /// Its answer did not end for as long as there is patience with a question.
     Endless,
     /// The connection failed otherwise.
@@ -86,9 +88,42 @@ impl From<io::Error> for Failure {
             // What a socket with a time limit says.
             ErrorKind::WouldBlock => Failure::Silent,
             ErrorKind::TimedOut => Failure::Endless,
-            _ => Failure::Broken(error),
+            _ => match stop(&error) {
+                Some(Stop::Interrupted) => Failure::Interrupted,
+                Some(why @ Stop::TooMuch(_)) => Failure::nonsense(why),
+                None => Failure::Broken(error),
+            },
         }
     }
+}
+
+/// Why a read or a write ended that the stream itself would have gone on with. An interruption is not
+/// [`ErrorKind::Interrupted`], after which everybody tries again.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stop {
+    Interrupted,
+    /// More than so many bytes.
+    TooMuch(u64),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Interrupted => f.write_str("interrupted"),
+            Stop::TooMuch(most) => write!(f, "it has more than {most} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// Returns the error of a read or a write that ended so.
+pub(super) fn stopped(why: Stop) -> io::Error {
+    io::Error::other(why)
+}
+
+fn stop(error: &io::Error) -> Option<Stop> {
+    error.get_ref()?.downcast_ref().copied()
 }
 
 impl Failure {

@@ -4,6 +4,8 @@
 //! Invariant: a wait that is not over after a second is told of once, and ends when it is
 //! interrupted. A lock that waits is asked for again and again: a blocking flock(2) would start
 //! anew after a signal whose handler only sets a flag.
+//!
+//! It is a room of its own because `roots` and `metadata`, neither of which knows the other, wait alike.
 
 use crate::error::{Error, Result};
 use rustix::fs::{FlockOperation, flock};
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// When a wait is told of.
-const NOTICE: Duration = Duration::from_secs(1);
+pub const NOTICE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -66,8 +68,9 @@ const INTERRUPTED: i32 = Errno::INTR.raw_os_error();
 
 /// One wait in progress.
 #[derive(Debug)]
-pub(super) struct Wait<'a> {
+pub struct Wait<'a> {
     what: String,
+    why: &'static str,
     interrupt: &'a Interrupt,
     since: Instant,
     told: bool,
@@ -76,9 +79,10 @@ pub(super) struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Begins to wait; `what` completes "waiting to ...".
-    pub(super) fn to(what: String, interrupt: &'a Interrupt) -> Wait<'a> {
+    pub fn to(what: String, interrupt: &'a Interrupt) -> Wait<'a> {
         Wait {
             what,
+            why: "",
             interrupt,
             since: Instant::now(),
             told: false,
@@ -86,17 +90,27 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// Notes why, where that is known: it follows ", " in what is told.
+    #[must_use]
+    pub fn because(mut self, why: &'static str) -> Wait<'a> {
+        self.why = why;
+        self
+    }
+
     /// Tells of the wait if it lasts, and fails if it is interrupted.
-    pub(super) fn goes_on(&mut self) -> Result<()> {
+    pub fn goes_on(&mut self) -> Result<()> {
         if !self.told && self.since.elapsed() >= NOTICE {
             self.told = true;
-            log::warn!("waiting to {}...", self.what);
+            match self.why {
+                "" => log::warn!("waiting to {}...", self.what),
+                why => log::warn!("waiting to {}, {why}...", self.what),
+            }
         }
         self.interrupt.check(&self.what)
     }
 
     /// Lets a little time pass, more each time.
-    pub(super) fn pause(&mut self) -> Result<()> {
+    pub fn pause(&mut self) -> Result<()> {
         self.goes_on()?;
         nap(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -106,13 +120,15 @@ impl<'a> Wait<'a> {
 
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
+pub enum Hold {
+    /// Together with others.
     Shared,
+    /// Alone.
     Exclusive,
 }
 
 /// Takes the lock of the open `file` if nobody keeps it; answers whether it did.
-pub(super) fn try_lock(file: impl AsFd, path: &Path, hold: Hold) -> Result<bool> {
+pub fn try_lock(file: impl AsFd, path: &Path, hold: Hold) -> Result<bool> {
     let operation = match hold {
         Hold::Shared => FlockOperation::NonBlockingLockShared,
         Hold::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -131,7 +147,7 @@ pub(super) fn try_lock(file: impl AsFd, path: &Path, hold: Hold) -> Result<bool>
 }
 
 /// Takes the lock of the open `file`, called `name` where the wait for it is told of.
-pub(super) fn lock(
+pub fn lock(
     file: impl AsFd,
     path: &Path,
     hold: Hold,
@@ -141,7 +157,8 @@ pub(super) fn lock(
     if try_lock(&file, path, hold)? {
         return Ok(());
     }
-    let mut wait = Wait::to(format!("take {name} {}", path.display()), interrupt);
+    let what = format!("take {name} {}", path.display());
+    let mut wait = Wait::to(what, interrupt).because("held by another process");
     while !try_lock(&file, path, hold)? {
         wait.pause()?;
     }
@@ -149,7 +166,7 @@ pub(super) fn lock(
 }
 
 /// Lets about `time` pass; a signal may end it early.
-pub(super) fn nap(time: Duration) {
+pub fn nap(time: Duration) {
     let Ok(time) = rustix::thread::Timespec::try_from(time) else {
         return;
     };
