@@ -5,6 +5,7 @@
 //! or thread that the serving one could have inherited half-made.
 
 use crate::error::{Error, Result};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -67,6 +68,9 @@ impl Background {
     pub fn enter(left: fn()) -> Result<Background> {
         let failed = |why| Error::environment("go to the background", why);
         rustix::process::setsid().map_err(failed)?;
+        // Until it is mounted it works for a caller who waits, and ends when that one is ended.
+        let tied = set_parent_process_death_signal(Some(Signal::TERM));
+        super::best_effort("tie the driver to its caller", tied);
         // It would be named after the link through which it was started.
         super::best_effort("name the process", rustix::thread::set_name(c"overstore"));
         let ready = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).map_err(failed)?;
@@ -86,6 +90,10 @@ impl Background {
     /// Says that the mount works and lets go of the caller's terminal. `false` if the caller is
     /// gone, which asks for the end.
     pub fn ready(mut self) -> bool {
+        super::best_effort(
+            "let go of the caller",
+            set_parent_process_death_signal(None),
+        );
         let told = self.ready.write_all(READY).is_ok();
         (self.left)();
         if let Ok(null) = null() {

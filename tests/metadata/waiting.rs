@@ -251,3 +251,27 @@ fn a_daemon_that_hangs() {
     drop(listener);
     world.is_unchanged();
 }
+
+/// The driver of a mount waits for the database in the background: not longer than its caller.
+#[test]
+fn a_mount_in_the_background() {
+    if rustix::fs::access("/dev/fuse", rustix::fs::Access::WRITE_OK).is_err() {
+        return crate::skip::skip("/dev/fuse may not be opened");
+    }
+    let world = World::new();
+    let upgrade = File::open(world.path("state/db/big-lock")).unwrap();
+    flock(&upgrade, FlockOperation::LockExclusive).unwrap();
+    let words = ["mount", "--backend", "fuse", &world.plain()];
+    let mut run = world.start(&words);
+    let mut said = String::new();
+    while !said.contains("warning: waiting to take the lock") {
+        assert!(run.stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    let told = Instant::now();
+    kill_process(Pid::from_child(&run.child), Signal::TERM).unwrap();
+    // Both have it open.
+    run.stderr.read_to_string(&mut said).unwrap();
+    assert!(told.elapsed() < AT_ONCE, "it took {:?}", told.elapsed());
+    drop(upgrade);
+    world.is_unchanged();
+}
