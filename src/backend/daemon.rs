@@ -68,7 +68,7 @@ impl Background {
     pub fn enter(left: fn()) -> Result<Background> {
         let failed = |why| Error::environment("go to the background", why);
         rustix::process::setsid().map_err(failed)?;
-        // Until it is mounted it works for a caller who waits, and ends when that one is ended.
+        // While it prepares it works for a caller who waits, and ends when that one is ended.
         let tied = set_parent_process_death_signal(Some(Signal::TERM));
         super::best_effort("tie the driver to its caller", tied);
         // It would be named after the link through which it was started.
@@ -80,6 +80,12 @@ impl Background {
             ready: File::from(ready),
             left,
         })
+    }
+
+    /// From now on the caller's end no longer ends this process: [`Background::ready`] tells of it.
+    /// To be called by the thread that called [`Background::enter`], as the kernel notes it by thread.
+    pub(super) fn untie(&self) {
+        super::best_effort("let go of the caller", set_parent_process_death_signal(None));
     }
 
     /// Returns what is called when standard error is let go of.

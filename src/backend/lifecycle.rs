@@ -57,6 +57,9 @@ pub fn serve(
     // The layers are opened before the mount may cover one of them.
     let filesystem = MergedFs::open(&merged_options(request))?;
     prepare_process();
+    if let Some(background) = &background {
+        background.untie();
+    }
     // Signals wait from here on: one that comes before the mount is done must still undo it.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|why| Error::environment("receive signals", why))?;

@@ -47,10 +47,8 @@ register() {
         echo 'COMMIT;'
     } | sqlite3 -cmd '.timeout 60000' $db
 }
-clean() {
-    store --verify --check-contents >$HOME/verify.log || { cat $HOME/verify.log; die "verify found fault"; }
-    if grep -qE 'modified|disappeared|error' $HOME/verify.log; then cat $HOME/verify.log; die "verify found fault"; fi
-}
+. /run/common/verified.sh
+clean() { nix_finds_nothing "$url" || die "verify found fault"; }
 no_whiteouts() { same "$(find $upper -type c)" "" "whiteouts"; }
 lower_manifest() {
     find $lower_store -printf '%y %m %T@ %i %n %s %p -> %l\n' | sort

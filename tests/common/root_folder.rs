@@ -72,7 +72,7 @@ impl Inside {
             .arg(format!("{HERE}/scripts/nix-enter"))
             .args(["--limit", &limit.to_string()])
             .arg(root);
-        Inside(command)
+        Inside(command).bind_here("tests/common", "/run/common")
     }
 
     /// Shows `source` at `place`.

@@ -13,10 +13,8 @@ overlay() {
     echo "local-overlay://?root=/mnt/m&real=/mnt/theirs/nix/store&lower-store=/mnt/theirs&upper-layer=/mnt/upper&state=/mnt/$1&check-mount=false"
 }
 infos() { nix path-info --json --all --store "$1" >"/mnt/said/$2" 2>/mnt/said/warnings; }
-sound() {
-    nix-store --store "$1" --verify --check-contents >/mnt/said/verify 2>&1 || { cat /mnt/said/verify; false; }
-    if grep -E 'modified|disappeared|error' /mnt/said/verify; then false; fi
-}
+. /run/common/verified.sh
+sound() { nix_finds_nothing "$1"; }
 
 # Nix makes a store, with a derivation and its references, and signs.
 make() {

@@ -109,10 +109,8 @@ build_below() {
 lower_path() { echo /nix/store/$(basename "$(echo $lower_store/*-"$1")"); }
 
 # Verifies, and requires that nothing is wrong.
-finds_none() {
-    store --verify --check-contents >$tmp/verify.log 2>&1 || { cat $tmp/verify.log; die "verify found fault"; }
-    if grep -qE 'modified|disappeared|error' $tmp/verify.log; then die "verify found fault"; fi
-}
+. /run/common/verified.sh
+finds_none() { nix_finds_nothing "${1-$url}" || die "verify found fault"; }
 # Canonical as Nix leaves it, and seen with the same identity through the mount.
 sealed() {
     local m u
