@@ -85,7 +85,10 @@ impl Background {
     /// From now on the caller's end no longer ends this process: [`Background::ready`] tells of it.
     /// To be called by the thread that called [`Background::enter`], as the kernel notes it by thread.
     pub(super) fn untie(&self) {
-        super::best_effort("let go of the caller", set_parent_process_death_signal(None));
+        super::best_effort(
+            "let go of the caller",
+            set_parent_process_death_signal(None),
+        );
     }
 
     /// Returns what is called when standard error is let go of.
